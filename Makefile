@@ -1,0 +1,64 @@
+# Two commands do everything on a fresh machine with Python 3.11+ and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST_ARGS ?=
+
+.PHONY: demo test check lint format types contracts e2e bench proto lock clean help
+
+help:            ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
+
+$(VENV)/python.stamp:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Bastide needs Python 3.11 or newer; run: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The command itself: what a node of the lab needs at run time, nothing for development.
+$(VENV)/run.stamp: $(VENV)/python.stamp requirements/node.txt requirements/build.txt pyproject.toml
+	$(PIP) install -q --require-hashes -r requirements/node.txt
+	$(PIP) install -q --require-hashes -r requirements/build.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
+	$(PIP) install -q --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/run.stamp          ## set up, then run the main job end to end in the lab (SIMULATION)
+	$(BIN)/bastide lab run examples/sgx-test.yaml
+
+test: $(VENV)/dev.stamp          ## set up, then run all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types contracts      ## style, types, architecture; runs no test
+
+lint: $(VENV)/dev.stamp          ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/dev.stamp        ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/dev.stamp         ## mypy --strict
+	$(BIN)/mypy
+
+contracts: $(VENV)/dev.stamp     ## import-linter: the floors of the house
+	$(BIN)/lint-imports
+
+e2e:                             ## real Kubernetes parts: none yet, see docs/limits.md
+	@echo "e2e: nothing to run yet"
+
+bench: $(VENV)/dev.stamp         ## measure; JSON to bench/results/local
+	$(BIN)/python -m bench
+
+proto: $(VENV)/dev.stamp         ## regenerate src/bastide/_proto from proto/
+	$(BIN)/python tools/gen_proto.py
+
+lock:                            ## re-pin requirements/*.txt (needs uv)
+	sh tools/lock.sh
+
+clean:                           ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

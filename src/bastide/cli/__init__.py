@@ -1,0 +1,5 @@
+"""The ``bastide`` command."""
+
+
+def main() -> None:
+    """Entry point."""
