@@ -1,1 +1,29 @@
-"""Room ``dcap``."""
+"""Room ``dcap``: quote x collateral x instant -> verdict.
+
+::
+
+    verdict = verify(quote, Collateral(...), datetime.now(UTC))
+    if not verdict.acceptable:
+        for check in verdict.refusals:
+            print(check.name, check.expected, check.seen, check.hint)
+"""
+
+from bastide.dcap.appraisal import STRICT, AppraisalPolicy
+from bastide.dcap.collateral import Collateral, collateral_hashes
+from bastide.dcap.prepared import PreparedCollateral
+from bastide.dcap.status import QvlStatus
+from bastide.dcap.tcb import TcbStatus
+from bastide.dcap.verdict import Verdict
+from bastide.dcap.verify import verify
+
+__all__ = [
+    "STRICT",
+    "AppraisalPolicy",
+    "Collateral",
+    "PreparedCollateral",
+    "QvlStatus",
+    "TcbStatus",
+    "Verdict",
+    "collateral_hashes",
+    "verify",
+]

@@ -1,1 +1,1 @@
-"""Room ``pki``."""
+"""Room ``pki``: DER, Intel's PCK certificate extension, certificate chains with a pinned root, CRLs."""

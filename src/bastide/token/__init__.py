@@ -1,1 +1,1 @@
-"""Room ``token``."""
+"""Attestation tokens: their claims, their signature, their key sets."""

@@ -1,0 +1,1 @@
+"""Code generated from ``proto/`` by ``tools/gen_proto.py``: do not edit."""

@@ -1,0 +1,33 @@
+"""Types of the services in deviceplugin_v1beta1.proto, as grpc.aio uses them."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+
+import grpc.aio
+
+from . import deviceplugin_v1beta1_pb2 as pb
+
+class RegistrationStub:
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    Register: Callable[..., Awaitable[pb.Empty]]
+
+class RegistrationServicer:
+    async def Register(self, request: pb.RegisterRequest, context: grpc.aio.ServicerContext) -> pb.Empty: ...
+
+def add_RegistrationServicer_to_server(servicer: RegistrationServicer, server: grpc.aio.Server) -> None: ...
+
+class DevicePluginStub:
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    GetDevicePluginOptions: Callable[..., Awaitable[pb.DevicePluginOptions]]
+    ListAndWatch: Callable[..., AsyncIterable[pb.ListAndWatchResponse]]
+    GetPreferredAllocation: Callable[..., Awaitable[pb.PreferredAllocationResponse]]
+    Allocate: Callable[..., Awaitable[pb.AllocateResponse]]
+    PreStartContainer: Callable[..., Awaitable[pb.PreStartContainerResponse]]
+
+class DevicePluginServicer:
+    async def GetDevicePluginOptions(self, request: pb.Empty, context: grpc.aio.ServicerContext) -> pb.DevicePluginOptions: ...
+    def ListAndWatch(self, request: pb.Empty, context: grpc.aio.ServicerContext) -> AsyncIterator[pb.ListAndWatchResponse]: ...
+    async def GetPreferredAllocation(self, request: pb.PreferredAllocationRequest, context: grpc.aio.ServicerContext) -> pb.PreferredAllocationResponse: ...
+    async def Allocate(self, request: pb.AllocateRequest, context: grpc.aio.ServicerContext) -> pb.AllocateResponse: ...
+    async def PreStartContainer(self, request: pb.PreStartContainerRequest, context: grpc.aio.ServicerContext) -> pb.PreStartContainerResponse: ...
+
+def add_DevicePluginServicer_to_server(servicer: DevicePluginServicer, server: grpc.aio.Server) -> None: ...

@@ -1,0 +1,27 @@
+"""Where pods go: kube-scheduler's rules as a function of values.
+
+Public API: ``Node``, ``node_of_class``, ``Taint``, ``Effect``, ``PlainPods``, ``sgx_node_taints``, ``Requirements``,
+``Pod``, ``Strategy``, ``place``, ``Placement``, ``Reason``.
+"""
+
+from bastide.cluster.placement.model import Node, Placement, Pod, Reason, Requirements
+from bastide.cluster.placement.nodes import node_of_class
+from bastide.cluster.placement.room import Strategy
+from bastide.cluster.placement.scheduler import place
+from bastide.cluster.placement.taints import Effect, PlainPods, Taint, Toleration, sgx_node_taints
+
+__all__ = [
+    "Effect",
+    "Node",
+    "Placement",
+    "PlainPods",
+    "Pod",
+    "Reason",
+    "Requirements",
+    "Strategy",
+    "Taint",
+    "Toleration",
+    "node_of_class",
+    "place",
+    "sgx_node_taints",
+]

@@ -1,0 +1,223 @@
+"""The two certificate chains of a verification, taken apart as Intel's library does: by what the names say.
+
+Source: Intel quote verification library, ``CertificateChain`` and ``PckCrlVerifier``.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from bastide.dcap.inquiry import Inquiry
+from bastide.dcap.status import QvlStatus
+from bastide.errors import MalformedError
+from bastide.pki.chain import (
+    common_name,
+    is_self_issued,
+    issuer_is,
+    load_pem_chain,
+    missing_extensions,
+    signed_by,
+)
+from bastide.pki.crl import Crl
+
+_ROOT = "SGX Root CA"
+_HINT_CHAIN = "send the certificates as Intel's provisioning service hands them out"
+_LACKING_EXTENSIONS = {
+    2: (QvlStatus.SGX_ROOT_CA_INVALID_EXTENSIONS, QvlStatus.SGX_TCB_SIGNING_CERT_INVALID_EXTENSIONS),
+    3: (
+        QvlStatus.SGX_ROOT_CA_INVALID_EXTENSIONS,
+        QvlStatus.SGX_INTERMEDIATE_CA_INVALID_EXTENSIONS,
+        QvlStatus.SGX_PCK_INVALID_EXTENSIONS,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """When something is in force.
+
+    Attributes:
+        of: what, for people.
+        start: first instant.
+        end: last instant.
+    """
+
+    of: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A chain in any order.
+
+    Attributes:
+        certificates: in the order served.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+
+    @classmethod
+    def parse(cls, pem: bytes) -> "Chain":
+        """Read PEM certificates.
+
+        Raises:
+            MalformedError: as :func:`bastide.pki.chain.load_pem_chain`.
+        """
+        return cls(certificates=load_pem_chain(pem))
+
+    @property
+    def root(self) -> x509.Certificate | None:
+        """The last certificate that names itself as issuer."""
+        return next((cert for cert in reversed(self.certificates) if is_self_issued(cert)), None)
+
+    @property
+    def periods(self) -> tuple[Period, ...]:
+        """The validity of each certificate."""
+        return tuple(
+            Period(of=common_name(cert.subject), start=cert.not_valid_before_utc, end=cert.not_valid_after_utc)
+            for cert in self.certificates
+        )
+
+    @property
+    def names(self) -> str:
+        """The common names, for people."""
+        return ", ".join(common_name(cert.subject) for cert in self.certificates)
+
+    def issued(self, phrase: str) -> x509.Certificate | None:
+        """The first certificate, not the root, whose common name contains ``phrase``."""
+        named = (cert for cert in self.certificates if phrase in common_name(cert.subject))
+        return next((cert for cert in named if not is_self_issued(cert)), None)
+
+
+def ask_chain(ask: Inquiry, call: str, value: Chain | MalformedError, length: int) -> Chain:
+    """The chain, if it parses, has ``length`` certificates and each has the extensions of the profile."""
+    otherwise = QvlStatus.UNSUPPORTED_CERT_FORMAT
+    chain = ask.parsed(f"{call}.chain.format", value, otherwise, expected="certificates in PEM")
+    count = len(chain.certificates)
+    ask.check(
+        f"{call}.chain.length",
+        count == length,
+        otherwise,
+        expected=f"{length} certificates",
+        seen=str(count),
+        hint=_HINT_CHAIN,
+    )
+    # The library guesses which certificate lacks something from its place, as if the root came first.
+    for cert, status in zip(chain.certificates, _LACKING_EXTENSIONS[length], strict=True):
+        missing = missing_extensions(cert)
+        ask.check(
+            f"{call}.chain.extensions",
+            not missing,
+            status,
+            expected="the extensions of the certificate profile",
+            seen=f"{common_name(cert.subject)} without {', '.join(oid.dotted_string for oid in missing)}"
+            if missing
+            else common_name(cert.subject),
+        )
+    return chain
+
+
+def ask_root(ask: Inquiry, call: str, chain: Chain) -> x509.Certificate:
+    """The root of a chain, if there is one by Intel's name."""
+    root = chain.root
+    return ask.present(
+        f"{call}.root.name",
+        root if root is not None and _ROOT in common_name(root.subject) else None,
+        QvlStatus.SGX_ROOT_CA_MISSING,
+        expected=f"a self-issued certificate whose name contains {_ROOT!r}",
+        seen=chain.names,
+    )
+
+
+def ask_issued(ask: Inquiry, name: str, chain: Chain, phrase: str, otherwise: QvlStatus) -> x509.Certificate:
+    """The certificate of a chain, not its root, whose common name contains ``phrase``."""
+    expected = f"a certificate whose name contains {phrase!r}"
+    return ask.present(name, chain.issued(phrase), otherwise, expected=expected, seen=chain.names)
+
+
+def ask_root_signature(ask: Inquiry, call: str, root: x509.Certificate) -> None:
+    """Whether the root signed itself."""
+    signed = signed_by(root, root)
+    ask.check(
+        f"{call}.root.signature",
+        signed,
+        QvlStatus.SGX_ROOT_CA_INVALID_ISSUER,
+        expected=f"{common_name(root.subject)} signed with its own key",
+        seen="it verifies" if signed else "it does not verify",
+    )
+
+
+def ask_issuer(ask: Inquiry, name: str, cert: x509.Certificate, issuer: x509.Certificate, otherwise: QvlStatus) -> None:
+    """Whether ``issuer`` issued ``cert``, by name and by signature."""
+    signed = issuer_is(cert, issuer) and signed_by(cert, issuer)
+    ask.check(
+        name,
+        signed,
+        otherwise,
+        expected=f"issued and signed by {common_name(issuer.subject)}",
+        seen=f"issuer {common_name(cert.issuer)}, the signature {'verifies' if signed else 'is not its own'}",
+    )
+
+
+def ask_crl(ask: Inquiry, name: str, crl: Crl, issuer: x509.Certificate) -> None:
+    """Whether ``crl`` is ``issuer``'s and of Intel's profile. Says nothing about dates."""
+    ask.check(
+        f"{name}.issuer",
+        crl.is_issued_by(issuer),
+        QvlStatus.SGX_CRL_UNKNOWN_ISSUER,
+        expected=common_name(issuer.subject),
+        seen=common_name(crl.issuer),
+        hint="fetch the CRL of the CA that issued the certificate (Processor and Platform CA have one each)",
+    )
+    ask.check(
+        f"{name}.extensions",
+        crl.number is not None and crl.has_authority_key_identifier,
+        QvlStatus.SGX_CRL_INVALID_EXTENSIONS,
+        expected="a CRL number and an authority key identifier",
+        seen=f"CRL number {crl.number}, authority key identifier {crl.has_authority_key_identifier}",
+    )
+    signed = crl.is_signed_by(issuer)
+    ask.check(
+        f"{name}.signature",
+        signed,
+        QvlStatus.SGX_CRL_INVALID_SIGNATURE,
+        expected=f"signed by {common_name(issuer.subject)}",
+        seen="it verifies" if signed else "it does not verify",
+    )
+
+
+def ask_not_revoked(ask: Inquiry, name: str, crl: Crl, cert: x509.Certificate, otherwise: QvlStatus) -> None:
+    """Whether ``cert`` is absent from ``crl``."""
+    ask.check(
+        name,
+        not crl.revokes(cert),
+        otherwise,
+        expected=f"serial number {cert.serial_number:x} not in the CRL of {common_name(crl.issuer)}",
+        seen=f"CRL number {crl.number} with {len(crl.revoked)} entries",
+        hint="the certificate was withdrawn: obtain a new one for the platform",
+    )
+
+
+def ask_not_after(ask: Inquiry, name: str, cert: x509.Certificate, at: datetime, otherwise: QvlStatus) -> None:
+    """Whether ``at`` is no later than the end of validity of ``cert``."""
+    ask.check(
+        name,
+        at <= cert.not_valid_after_utc,
+        otherwise,
+        expected=f"{common_name(cert.subject)} valid at {at.isoformat()}",
+        seen=f"until {cert.not_valid_after_utc.isoformat()}",
+    )
+
+
+def ask_crl_current(ask: Inquiry, name: str, crl: Crl, at: datetime) -> None:
+    """Whether ``at`` is within thisUpdate and nextUpdate of ``crl``, both included."""
+    ask.check(
+        name,
+        crl.is_current(at),
+        QvlStatus.SGX_CRL_EXPIRED,
+        expected=f"a CRL for {at.isoformat()}",
+        seen=f"{crl.this_update.isoformat()} to {crl.next_update.isoformat()}",
+        hint="fetch the current CRL",
+    )

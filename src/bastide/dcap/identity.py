@@ -1,0 +1,136 @@
+"""Enclave identity, version 2: which enclave may sign attestation keys, and how current it is.
+
+Source: Intel PCS API v4, "Get Quoting Enclave Identity"; matching as in Intel's quote verification library.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from bastide.dcap.document import Fields, SignedDocument
+from bastide.dcap.tcb import TcbStatus, level_facts
+from bastide.errors import MalformedError
+from bastide.sgx.report import ReportBody
+from bastide.sgx.types import MrSigner
+
+_CODE = "qe.identity"
+_VERSION = 2
+_IDS = ("QE", "QVE", "TD_QE")
+_MAX_LEVELS = 1024
+_UINT32_MAX = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityLevel:
+    """The lowest ISVSVN of one level and what Intel says of it.
+
+    Attributes:
+        isv_svn: lowest ISVSVN of the level.
+        status: Intel's word.
+        date: last instant whose publications this level takes care of (``tcbDate``).
+        advisory_ids: security advisories that apply at this level.
+    """
+
+    isv_svn: int
+    status: TcbStatus
+    date: datetime
+    advisory_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnclaveIdentity:
+    """An enclave identity document.
+
+    Attributes:
+        id: ``QE``, ``QVE`` or ``TD_QE``.
+        issue_date: when Intel made it.
+        next_update: when Intel replaces it at the latest.
+        tcb_evaluation_data_number: grows with every TCB recovery event.
+        misc_select: MISCSELECT that the report must have under the mask.
+        misc_select_mask: which of its bits count.
+        attributes: ATTRIBUTES that the report must have under the mask, 16 bytes.
+        attributes_mask: which of its bits count; Intel's demand a clear DEBUG bit.
+        mr_signer: signer of the enclave.
+        isv_prod_id: product of that signer.
+        levels: in the document's order, as Intel's library tries them.
+        signed: the bytes under the signature.
+        signature: r and s, 64 bytes.
+    """
+
+    id: str
+    issue_date: datetime
+    next_update: datetime
+    tcb_evaluation_data_number: int
+    misc_select: int
+    misc_select_mask: int
+    attributes: bytes
+    attributes_mask: bytes
+    mr_signer: MrSigner
+    isv_prod_id: int
+    levels: tuple[IdentityLevel, ...]
+    signed: bytes
+    signature: bytes
+
+    @classmethod
+    def parse(cls, raw: bytes) -> "EnclaveIdentity":
+        """Read a document as served, ``{"enclaveIdentity": {...}, "signature": "..."}``. Judges no signature.
+
+        Raises:
+            MalformedError: ``qe.identity.format`` (no JSON, no signature), ``qe.identity.version`` or
+                ``qe.identity.invalid`` (a member of the body is absent or wrong).
+        """
+        # Intel's library makes no difference here between an absent member and a wrong one.
+        document = SignedDocument.parse(raw, member="enclaveIdentity", code=_CODE, absent="invalid")
+        if document.signature is None:
+            raise MalformedError(f"{_CODE}.format", "expected a signature, seen none", where="signature")
+        body = document.body
+        signature = document.signature_bytes()
+        version = body.unsigned("version", _UINT32_MAX)
+        if version != _VERSION:
+            raise MalformedError(f"{_CODE}.version", f"expected version {_VERSION}, seen {version}")
+        name = body.text("id")
+        if name not in _IDS:
+            body.invalid("id", f"one of {', '.join(_IDS)}", name)
+        return cls(
+            id=name,
+            issue_date=body.date("issueDate"),
+            next_update=body.date("nextUpdate"),
+            tcb_evaluation_data_number=body.unsigned("tcbEvaluationDataNumber", _UINT32_MAX),
+            misc_select=int.from_bytes(body.hex("miscselect", 4), "little"),
+            misc_select_mask=int.from_bytes(body.hex("miscselectMask", 4), "little"),
+            attributes=body.hex("attributes", 16),
+            attributes_mask=body.hex("attributesMask", 16),
+            mr_signer=MrSigner(body.hex("mrsigner", 32)),
+            isv_prod_id=body.unsigned("isvprodid", _UINT32_MAX),
+            levels=_levels(body),
+            signed=document.signed,
+            signature=signature,
+        )
+
+    def mismatch(self, report: ReportBody) -> tuple[str, str, str] | None:
+        """The first field in which ``report`` is not this enclave: name, expected, seen; None if it is."""
+        attributes = bytes(
+            have & mask for have, mask in zip(report.attributes.build(), self.attributes_mask, strict=True)
+        )
+        misc_select = report.misc_select & self.misc_select_mask
+        fields = (
+            ("MISCSELECT", f"{self.misc_select:08x}", f"{misc_select:08x}"),
+            ("ATTRIBUTES", self.attributes.hex(), attributes.hex()),
+            ("MRSIGNER", self.mr_signer.hex(), report.mr_signer.hex()),
+            ("ISVPRODID", str(self.isv_prod_id), str(report.isv_prod_id)),
+        )
+        return next((field for field in fields if field[1] != field[2]), None)
+
+    def level_for(self, isv_svn: int) -> IdentityLevel | None:
+        """The first level, in the document's order, that ``isv_svn`` reaches, or None."""
+        return next((level for level in self.levels if isv_svn >= level.isv_svn), None)
+
+
+def _levels(body: Fields) -> tuple[IdentityLevel, ...]:
+    levels = []
+    for item in body.children("tcbLevels", _MAX_LEVELS):
+        date, status, advisory_ids = level_facts(item)
+        isv_svn = item.child("tcb").unsigned("isvsvn", _UINT32_MAX)
+        levels.append(IdentityLevel(isv_svn=isv_svn, status=status, date=date, advisory_ids=advisory_ids))
+    if not levels:
+        body.invalid("tcbLevels", "at least one level", "none")
+    return tuple(levels)

@@ -1,0 +1,392 @@
+"""The Intel layer: the four calls of Intel's quote verification library, with its statuses in its order.
+
+Source: Intel quote verification library (``QuoteVerification.cpp`` and the verifiers that it calls), whose numbered
+requirements the order follows; where we are stricter, the docstring says so.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+
+from cryptography import x509
+
+from bastide.dcap.chains import (
+    Chain,
+    ask_chain,
+    ask_crl,
+    ask_crl_current,
+    ask_issued,
+    ask_issuer,
+    ask_not_after,
+    ask_not_revoked,
+    ask_root,
+    ask_root_signature,
+)
+from bastide.dcap.identity import EnclaveIdentity, IdentityLevel
+from bastide.dcap.inquiry import CallResult, Inquiry, attempt
+from bastide.dcap.prepared import QE_SOURCE, TCB_SOURCE, PreparedCollateral, ask_anchor
+from bastide.dcap.status import QvlStatus, of_tcb
+from bastide.dcap.tcb import TcbInfo, TcbLevel, TcbStatus
+from bastide.errors import MalformedError
+from bastide.pki.chain import common_name, public_key
+from bastide.pki.crl import Crl
+from bastide.pki.ecdsa import load_point, verify_raw
+from bastide.pki.pck import SgxExtensions, sgx_extensions
+from bastide.sgx.quote import INTEL_QE_VENDOR_ID, Quote
+
+PCK_SOURCE = "Intel quote verification library, sgxAttestationVerifyPCKCertificate"
+QUOTE_SOURCE = "Intel quote verification library, sgxAttestationVerifyQuote"
+PCK_CHAIN_IN_QUOTE = 5
+"""Certification data type of a quote that brings its PCK certificate chain."""
+_PCK = "SGX PCK Certificate"
+_CA = "CA"
+_PCK_CHAIN_LENGTH = 3
+_CRL_FORMAT = "a CRL in DER, PEM or hex"
+_NO_LEAF = "dcap.pck.missing"
+_QE_ID_OF_SGX = "QE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PckCertificate:
+    """A PCK certificate that can be read.
+
+    Attributes:
+        certificate: the certificate.
+        platform: its SGX extension.
+    """
+
+    certificate: x509.Certificate
+    platform: SgxExtensions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PckChain:
+    """The certificates that a quote brings along.
+
+    Attributes:
+        chain: all three, or why they are none.
+        leaf: the PCK certificate, or why there is none.
+    """
+
+    chain: Chain | MalformedError = field(repr=False)
+    leaf: PckCertificate | MalformedError
+
+    @classmethod
+    def of(cls, quote: Quote) -> "PckChain":
+        """Take the certification data apart. Raises nothing: defects become values."""
+        chain = _certificates(quote)
+        return cls(chain=chain, leaf=chain if isinstance(chain, MalformedError) else _leaf(chain))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcbFindings:
+    """The levels that a quote's platform and quoting enclave reach.
+
+    Attributes:
+        platform: level of the TCB info.
+        qe: level of the QE identity.
+    """
+
+    platform: TcbLevel | None
+    qe: IdentityLevel | None
+
+    @property
+    def status(self) -> TcbStatus | None:
+        """Both taken together; None when one of them reaches no level."""
+        if self.platform is None or self.qe is None:
+            return None
+        return converge(self.platform.status, self.qe.status)
+
+    @property
+    def date(self) -> datetime | None:
+        """The earlier ``tcbDate`` of the levels reached."""
+        return min((level.date for level in (self.platform, self.qe) if level is not None), default=None)
+
+    @property
+    def advisory_ids(self) -> tuple[str, ...]:
+        """Advisories that apply at either level, sorted."""
+        levels = (level for level in (self.platform, self.qe) if level is not None)
+        return tuple(sorted({advisory for level in levels for advisory in level.advisory_ids}))
+
+
+def converge(platform: TcbStatus, qe: TcbStatus) -> TcbStatus:
+    """What the platform's status becomes in the light of its quoting enclave's.
+
+    A quoting enclave is up to date, revoked, or else out of date whatever the word.
+    """
+    if qe is TcbStatus.REVOKED:
+        return TcbStatus.REVOKED
+    if qe is TcbStatus.UP_TO_DATE:
+        return platform
+    if platform in (TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED):
+        return TcbStatus.OUT_OF_DATE
+    if platform in (TcbStatus.CONFIGURATION_NEEDED, TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED):
+        return TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED
+    return platform
+
+
+def find_tcb(quote: Quote, pck: PckChain, prepared: PreparedCollateral) -> TcbFindings:
+    """The levels that platform and quoting enclave reach, whether or not anything is signed."""
+    platform, qe = None, None
+    if isinstance(prepared.tcb_info, TcbInfo) and isinstance(pck.leaf, PckCertificate):
+        tcb = pck.leaf.platform.tcb
+        platform = prepared.tcb_info.level_for(tcb.components, tcb.pce_svn)
+    if isinstance(prepared.qe_identity, EnclaveIdentity):
+        qe = prepared.qe_identity.level_for(quote.qe_report.isv_svn)
+    return TcbFindings(platform=platform, qe=qe)
+
+
+def verify_pck_certificate(pck: PckChain, prepared: PreparedCollateral, at: datetime) -> CallResult:
+    """The PCK certificate chain: names, signatures, root key, revocation, dates."""
+    return Inquiry(PCK_SOURCE).run(lambda ask: _pck_certificate(ask, pck, prepared, at))
+
+
+def verify_tcb_info(prepared: PreparedCollateral, at: datetime) -> CallResult:
+    """The TCB info: its signer, signature and dates."""
+    return _dated(prepared, prepared.tcb_result, prepared.tcb_info, at)
+
+
+def verify_enclave_identity(prepared: PreparedCollateral, at: datetime) -> CallResult:
+    """The QE identity: its signer, signature and dates."""
+    return _dated(prepared, prepared.qe_result, prepared.qe_identity, at)
+
+
+def verify_quote(quote: Quote, pck: PckChain, prepared: PreparedCollateral, findings: TcbFindings) -> CallResult:
+    """The quote under a PCK certificate and collateral that the other calls judge."""
+    return Inquiry(QUOTE_SOURCE).run(lambda ask: _quote(ask, quote, pck, prepared, findings))
+
+
+def _certificates(quote: Quote) -> Chain | MalformedError:
+    kind = quote.certification.type
+    if kind == PCK_CHAIN_IN_QUOTE:
+        return attempt(Chain.parse, quote.certification.data)
+    return MalformedError(
+        "dcap.certification.type",
+        f"expected certification data of type {PCK_CHAIN_IN_QUOTE} (PCK certificate chain), seen type {kind}",
+        hint="let the quote provider library fetch the PCK certificate, so that the quote brings its chain",
+    )
+
+
+def _leaf(chain: Chain) -> PckCertificate | MalformedError:
+    certificate = chain.issued(_PCK)
+    if certificate is None:
+        return MalformedError(_NO_LEAF, f"expected a certificate named {_PCK!r}, seen {chain.names}")
+    try:
+        return PckCertificate(certificate=certificate, platform=sgx_extensions(certificate))
+    except MalformedError as error:
+        return error
+
+
+def _pck_certificate(ask: Inquiry, pck: PckChain, prepared: PreparedCollateral, at: datetime) -> QvlStatus:
+    chain = ask_chain(ask, "pck", pck.chain, _PCK_CHAIN_LENGTH)
+    if not (isinstance(pck.leaf, MalformedError) and pck.leaf.code == _NO_LEAF):
+        unusable = QvlStatus.SGX_PCK_INVALID_EXTENSIONS
+        ask.parsed("pck.sgx-extension", pck.leaf, unusable, expected="the SGX extension of a PCK certificate")
+    otherwise = QvlStatus.SGX_CRL_UNSUPPORTED_FORMAT
+    root_crl = ask.parsed("pck.root-crl.format", prepared.root_ca_crl, otherwise, expected=_CRL_FORMAT)
+    pck_crl = ask.parsed("pck.crl.format", prepared.pck_crl, otherwise, expected=_CRL_FORMAT)
+    root = ask_root(ask, "pck", chain)
+    intermediate = ask_issued(ask, "pck.intermediate.name", chain, _CA, QvlStatus.SGX_INTERMEDIATE_CA_MISSING)
+    leaf = ask_issued(ask, "pck.leaf.name", chain, _PCK, QvlStatus.SGX_PCK_MISSING)
+    ask_root_signature(ask, "pck", root)
+    ask_issuer(ask, "pck.intermediate.issuer", intermediate, root, QvlStatus.SGX_INTERMEDIATE_CA_INVALID_ISSUER)
+    ask_issuer(ask, "pck.leaf.issuer", leaf, intermediate, QvlStatus.SGX_PCK_INVALID_ISSUER)
+    ask_anchor(ask, "pck", root, prepared.root, QvlStatus.SGX_PCK_CERT_CHAIN_UNTRUSTED)
+    ask_crl(ask, "pck.root-crl", root_crl, root)
+    ask_crl(ask, "pck.crl", pck_crl, intermediate)
+    revoked = QvlStatus.SGX_INTERMEDIATE_CA_REVOKED
+    ask_not_revoked(ask, "pck.intermediate.revocation", root_crl, intermediate, revoked)
+    ask_not_revoked(ask, "pck.leaf.revocation", pck_crl, leaf, QvlStatus.SGX_PCK_REVOKED)
+    for part, cert in (("root", root), ("intermediate", intermediate), ("leaf", leaf)):
+        ask_not_after(ask, f"pck.{part}.expiry", cert, at, QvlStatus.SGX_PCK_CERT_CHAIN_EXPIRED)
+    ask_crl_current(ask, "pck.root-crl.current", root_crl, at)
+    ask_crl_current(ask, "pck.crl.current", pck_crl, at)
+    return QvlStatus.OK
+
+
+def _dated(
+    prepared: PreparedCollateral,
+    result: CallResult,
+    document: TcbInfo | EnclaveIdentity | MalformedError,
+    at: datetime,
+) -> CallResult:
+    """The result of a document's signature, carried on by its dates."""
+    chain, crl = prepared.signing_chain, prepared.root_ca_crl
+    if (
+        result.status is not QvlStatus.OK
+        or isinstance(document, MalformedError)
+        or isinstance(chain, MalformedError)
+        or isinstance(crl, MalformedError)
+    ):
+        return result
+    source = TCB_SOURCE if isinstance(document, TcbInfo) else QE_SOURCE
+    return Inquiry(source, result.checks).run(lambda ask: _dates(ask, document, chain, crl, at))
+
+
+def _dates(ask: Inquiry, document: TcbInfo | EnclaveIdentity, chain: Chain, crl: Crl, at: datetime) -> QvlStatus:
+    call, late = "tcb", QvlStatus.SGX_TCB_INFO_EXPIRED
+    if isinstance(document, EnclaveIdentity):
+        call, late = "qe", QvlStatus.SGX_ENCLAVE_IDENTITY_EXPIRED
+    for cert in sorted(chain.certificates, key=lambda each: each is not chain.root):
+        part = "root" if cert is chain.root else "signer"
+        ask_not_after(ask, f"{call}.{part}.expiry", cert, at, QvlStatus.SGX_SIGNING_CERT_CHAIN_EXPIRED)
+    ask_crl_current(ask, f"{call}.root-crl.current", crl, at)
+    ask.check(
+        f"{call}.next-update",
+        at <= document.next_update,
+        late,
+        expected=f"a document for {at.isoformat()}",
+        seen=f"replaced by {document.next_update.isoformat()} at the latest",
+        hint="fetch current collateral",
+    )
+    return QvlStatus.OK
+
+
+def _quote(ask: Inquiry, quote: Quote, pck: PckChain, prepared: PreparedCollateral, findings: TcbFindings) -> QvlStatus:
+    ask.check(
+        "quote.qe-vendor",
+        quote.header.qe_vendor_id == INTEL_QE_VENDOR_ID,
+        QvlStatus.UNSUPPORTED_QUOTE_FORMAT,
+        expected=f"{INTEL_QE_VENDOR_ID.hex()} (Intel)",
+        seen=quote.header.qe_vendor_id.hex(),
+    )
+    leaf, identity = _ask_inputs(ask, quote, pck, prepared)
+    _ask_qe_report(ask, quote, leaf.certificate)
+    _ask_qe_identity(ask, quote, identity)
+    _ask_quote_signature(ask, quote)
+    return _ask_tcb(ask, quote, leaf.platform, findings)
+
+
+def _ask_inputs(
+    ask: Inquiry, quote: Quote, pck: PckChain, prepared: PreparedCollateral
+) -> tuple[PckCertificate, EnclaveIdentity]:
+    """Whether certificate and collateral can be read and speak of one platform.
+
+    Stricter than the library, like QvE around it: the quote must bring its chain (type 5).
+    """
+    kind = quote.certification.type
+    ask.check(
+        "quote.certification-type",
+        kind == PCK_CHAIN_IN_QUOTE,
+        QvlStatus.UNSUPPORTED_QE_CERTIFICATION_DATA_TYPE,
+        expected=f"type {PCK_CHAIN_IN_QUOTE}, a PCK certificate chain",
+        seen=f"type {kind}",
+        hint="let the quote provider library fetch the PCK certificate, so that the quote brings its chain",
+    )
+    crl = ask.parsed(
+        "quote.pck-crl.format", prepared.pck_crl, QvlStatus.UNSUPPORTED_PCK_RL_FORMAT, expected=_CRL_FORMAT
+    )
+    unreadable = QvlStatus.UNSUPPORTED_TCB_INFO_FORMAT
+    tcb_info = ask.parsed("quote.tcb-info.format", prepared.tcb_info, unreadable, expected="TCB info")
+    unreadable = QvlStatus.UNSUPPORTED_QE_IDENTITY_FORMAT
+    identity = ask.parsed("quote.qe-identity.format", prepared.qe_identity, unreadable, expected="a QE identity")
+    unreadable = QvlStatus.UNSUPPORTED_PCK_CERT_FORMAT
+    ask.parsed("quote.pck.format", pck.chain, unreadable, expected="certificates in PEM")
+    leaf = ask.parsed("quote.pck.leaf", pck.leaf, QvlStatus.INVALID_PCK_CERT, expected="a PCK certificate")
+    _ask_revocation(ask, crl, leaf.certificate)
+    _ask_same_platform(ask, tcb_info, leaf.platform)
+    return leaf, identity
+
+
+def _ask_revocation(ask: Inquiry, crl: Crl, leaf: x509.Certificate) -> None:
+    ask.check(
+        "quote.pck-crl.issuer",
+        _CA in common_name(crl.issuer) and crl.issuer == leaf.issuer,
+        QvlStatus.INVALID_PCK_CRL,
+        expected=common_name(leaf.issuer),
+        seen=common_name(crl.issuer),
+        hint="fetch the CRL of the CA that issued the certificate (Processor and Platform CA have one each)",
+    )
+    ask_not_revoked(ask, "quote.pck.revocation", crl, leaf, QvlStatus.PCK_REVOKED)
+
+
+def _ask_same_platform(ask: Inquiry, tcb_info: TcbInfo, platform: SgxExtensions) -> None:
+    hint = "fetch the TCB info for the FMSPC of the quote's PCK certificate"
+    for name, expected, seen in (
+        ("tee", "SGX", tcb_info.id),
+        ("fmspc", platform.fmspc.hex(), tcb_info.fmspc.hex()),
+        ("pce-id", platform.pce_id.hex(), tcb_info.pce_id.hex()),
+    ):
+        ask.check(
+            f"quote.tcb-info.{name}",
+            expected == seen,
+            QvlStatus.TCB_INFO_MISMATCH,
+            expected=expected,
+            seen=seen,
+            hint=hint,
+        )
+
+
+def _ask_qe_report(ask: Inquiry, quote: Quote, leaf: x509.Certificate) -> None:
+    """Whether the platform vouches for the quoting enclave, and that for the attestation key."""
+    signed = verify_raw(public_key(leaf), quote.qe_report_signature, quote.qe_report.build())
+    ask.check(
+        "quote.qe-report.signature",
+        signed,
+        QvlStatus.INVALID_QE_REPORT_SIGNATURE,
+        expected="the QE report signed with the PCK key",
+        seen="it verifies" if signed else "it does not verify",
+    )
+    digest = sha256(quote.attestation_key + quote.qe_auth_data).digest()
+    bound = quote.qe_report.report_data[:32]
+    ask.check(
+        "quote.qe-report.data",
+        bound == digest,
+        QvlStatus.INVALID_QE_REPORT_DATA,
+        expected=f"SHA-256 of attestation key and QE authentication data, {digest.hex()}",
+        seen=bound.hex(),
+    )
+
+
+def _ask_qe_identity(ask: Inquiry, quote: Quote, identity: EnclaveIdentity) -> None:
+    """Whether the quoting enclave is Intel's."""
+    otherwise = QvlStatus.QE_IDENTITY_MISMATCH
+    ask.check(
+        "quote.qe-identity.id",
+        identity.id == _QE_ID_OF_SGX,
+        otherwise,
+        expected=_QE_ID_OF_SGX,
+        seen=identity.id,
+        hint="fetch the identity of the SGX quoting enclave",
+    )
+    field_name, expected, seen = identity.mismatch(quote.qe_report) or ("", "Intel's quoting enclave", "that")
+    ask.check("quote.qe-identity.report", not field_name, otherwise, expected=expected, seen=f"{field_name} {seen}")
+
+
+def _ask_quote_signature(ask: Inquiry, quote: Quote) -> None:
+    key = ask.present(
+        "quote.attestation-key",
+        load_point(b"\x04" + quote.attestation_key),
+        QvlStatus.UNSUPPORTED_QUOTE_FORMAT,
+        expected="a point on P-256",
+        seen=quote.attestation_key.hex(),
+    )
+    signed = verify_raw(key, quote.signature, quote.signed_bytes)
+    ask.check(
+        "quote.signature",
+        signed,
+        QvlStatus.INVALID_QUOTE_SIGNATURE,
+        expected="header and report body signed with the attestation key",
+        seen="it verifies" if signed else "it does not verify",
+    )
+
+
+def _ask_tcb(ask: Inquiry, quote: Quote, platform: SgxExtensions, findings: TcbFindings) -> QvlStatus:
+    otherwise = QvlStatus.TCB_NOT_SUPPORTED
+    svns = f"{bytes(platform.tcb.components).hex()}, PCE {platform.tcb.pce_svn}"
+    hint = "the platform is older than any level: update BIOS and microcode, then obtain a new PCK certificate"
+    expected = "a level of the TCB info"
+    level = ask.present("quote.tcb-level", findings.platform, otherwise, expected=expected, seen=svns, hint=hint)
+    isv_svn = f"ISVSVN {quote.qe_report.isv_svn}"
+    expected = "a level of the QE identity"
+    qe_level = ask.present("quote.qe-level", findings.qe, otherwise, expected=expected, seen=isv_svn)
+    status = converge(level.status, qe_level.status)
+    ask.check(
+        "quote.tcb-status",
+        status is not TcbStatus.REVOKED,
+        QvlStatus.TCB_REVOKED,
+        expected="a status other than Revoked",
+        seen=status.value,
+        hint="update the platform (BIOS, microcode, SGX software) and obtain a new PCK certificate",
+    )
+    return of_tcb(status)

@@ -1,0 +1,64 @@
+"""The verdict on a quote: a value that says yes only when every question was answered yes."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from bastide.checks import Check
+from bastide.dcap.status import QvlStatus
+from bastide.dcap.tcb import TcbStatus
+from bastide.sgx.types import Fmspc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What was asked of a quote, and the answers.
+
+    Attributes:
+        pck_status: how Intel's library calls the outcome for the PCK certificate chain.
+        tcb_info_status: the same for the TCB info.
+        qe_identity_status: the same for the QE identity.
+        quote_status: the same for the quote.
+        tcb_status: platform and quoting enclave taken together; None when no level is reached. Means nothing
+            unless the signatures hold: read ``acceptable`` first.
+        tcb_date: the earlier ``tcbDate`` of the levels reached.
+        advisory_ids: advisories that apply at these levels.
+        tcb_evaluation_data_number: the lower of both documents'.
+        collateral_expired: the flag of Intel's QvE.
+        valid_from: the latest instant from which collateral and certificates are in force.
+        valid_until: the earliest instant at which one of them runs out.
+        fmspc: the platform's family, if the PCK certificate could be read.
+        debug: the enclave's DEBUG attribute.
+        checks: every question in order: PCK chain, TCB info, QE identity, quote, appraisal.
+        refusals: those answers that each suffice for a no.
+        root_name: name of the root key that the caller trusts.
+        simulation: True if that root is one of a simulation, whose quotes prove nothing about hardware.
+    """
+
+    pck_status: QvlStatus
+    tcb_info_status: QvlStatus
+    qe_identity_status: QvlStatus
+    quote_status: QvlStatus
+    tcb_status: TcbStatus | None
+    tcb_date: datetime | None
+    advisory_ids: tuple[str, ...]
+    tcb_evaluation_data_number: int | None
+    collateral_expired: bool
+    valid_from: datetime | None
+    valid_until: datetime | None
+    fmspc: Fmspc | None
+    debug: bool
+    checks: tuple[Check, ...]
+    refusals: tuple[Check, ...]
+    root_name: str
+    simulation: bool
+
+    @property
+    def acceptable(self) -> bool:
+        """True only if every question was asked and no answer refuses the quote."""
+        return bool(self.checks) and not self.refusals and not self.status.is_error
+
+    @property
+    def status(self) -> QvlStatus:
+        """The one word of Intel's QvE: the first error of the calls before, else that of the quote."""
+        before = (self.pck_status, self.tcb_info_status, self.qe_identity_status)
+        return next((status for status in before if status.is_error), self.quote_status)

@@ -1,0 +1,147 @@
+"""The node agent: offers what the hardware has, and keeps it offered through everything a kubelet does.
+
+Traps that shape it: the kubelet removes every socket in the plugin folder when it starts, ours included, and then dials
+what registers. So each session waits for the kubelet's socket, makes our own, registers, and ends as soon as either
+socket is another one or no kubelet listens. A session that ends begins again, for ever.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bastide.errors import UnavailableError
+from bastide.node.backoff import Backoff
+from bastide.node.devices import DeviceLimits, offers
+from bastide.node.epc import NO_RESERVE, epc_capacity
+from bastide.node.inventory import NodeInventory
+from bastide.node.kubelet.deviceplugin import KUBELET_SOCKET, DevicePlugin, register, serving
+from bastide.node.kubelet.unixsocket import SocketIdentity, socket_address
+from bastide.node.ports import Hardware
+from bastide.units import Bytes
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """How the agent behaves; times in seconds.
+
+    Attributes:
+        plugin_dir: the kubelet's device plugin folder, absolute.
+        limits: devices offered per resource.
+        epc_reserve: bytes of EPC not offered to pods.
+        hardware_interval: between two looks at the hardware; bounds how late health follows it.
+        socket_interval: between two looks at the sockets; bounds how late a new kubelet is seen.
+        watch_within: a registered kubelet that has not listened for so long is registered with again.
+        first_delay: wait after a first failure, doubled after each further one.
+        longest_delay: bound of that wait.
+    """
+
+    plugin_dir: Path = Path("/var/lib/kubelet/device-plugins")
+    limits: DeviceLimits = field(default_factory=DeviceLimits)
+    epc_reserve: Bytes = NO_RESERVE
+    hardware_interval: float = 1.0
+    socket_interval: float = 0.5
+    watch_within: float = 10.0
+    first_delay: float = 0.2
+    longest_delay: float = 30.0
+
+
+class NodeAgent:
+    """Runs the device plugins of one node.
+
+    Args:
+        chance: random numbers in [0, 1) for the back-off, such as ``random.Random().random``.
+
+    Raises:
+        ConfigError: ``node.socket.path_length`` where the plugin folder's path leaves no room for our sockets.
+    """
+
+    def __init__(self, hardware: Hardware, settings: AgentSettings, *, chance: Callable[[], float]) -> None:
+        self._hardware = hardware
+        self._settings = settings
+        self._chance = chance
+        self._kubelet_socket = settings.plugin_dir / KUBELET_SOCKET
+        self._plugins: dict[str, DevicePlugin] = {}
+        for offer in offers(NodeInventory(), settings.limits):
+            socket_address(settings.plugin_dir / endpoint_of(offer.resource))
+
+    def epc_capacity(self) -> Bytes:
+        """Bytes of ``sgx.intel.com/epc`` that the node's status should say now."""
+        return epc_capacity(self._hardware.inventory().epc, reserve=self._settings.epc_reserve)
+
+    async def run(self) -> None:
+        """Work until cancelled. A node without SGX costs one look at the hardware per interval."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._follow_hardware(tasks)
+                await asyncio.sleep(self._settings.hardware_interval)
+
+    def _follow_hardware(self, tasks: asyncio.TaskGroup) -> None:
+        for offer in offers(self._hardware.inventory(), self._settings.limits):
+            plugin = self._plugins.get(offer.resource)
+            if plugin is not None:
+                plugin.publish(offer)
+            elif offer.healthy:
+                # Offered from the first sight of its hardware on, and never taken back: only health changes.
+                self._plugins[offer.resource] = plugin = DevicePlugin(offer)
+                tasks.create_task(self._serve_for_ever(plugin))
+
+    async def _serve_for_ever(self, plugin: DevicePlugin) -> None:
+        settings = self._settings
+        backoff = Backoff(first=settings.first_delay, longest=settings.longest_delay, chance=self._chance)
+        while True:
+            kubelet = await self._kubelet_appears()
+            try:
+                if await self._session(plugin, kubelet):
+                    backoff.reset()
+            except UnavailableError as error:
+                _LOG.warning("%s", error)
+            await self._pause(backoff.next_delay(), kubelet)
+
+    async def _kubelet_appears(self) -> SocketIdentity:
+        while True:
+            if kubelet := SocketIdentity.of(self._kubelet_socket):
+                return kubelet
+            await asyncio.sleep(self._settings.socket_interval)
+
+    async def _pause(self, seconds: float, kubelet: SocketIdentity) -> None:
+        """Wait, but not longer than until there is another kubelet: that one has had no failure yet."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        while True:
+            left = end - clock()
+            if left <= 0 or SocketIdentity.of(self._kubelet_socket) != kubelet:
+                return
+            await asyncio.sleep(min(left, self._settings.socket_interval))
+
+    async def _session(self, plugin: DevicePlugin, kubelet: SocketIdentity) -> bool:
+        """One registration, until it is worth nothing any more; whether a kubelet ever listened."""
+        endpoint = endpoint_of(plugin.resource)
+        socket = self._settings.plugin_dir / endpoint
+        async with serving(plugin, socket) as ours:
+            await register(self._kubelet_socket, endpoint=endpoint, resource=plugin.resource)
+            _LOG.info("%s registered with %s", plugin.resource, self._kubelet_socket)
+            clock = asyncio.get_running_loop().time
+            listened, last_listened = False, clock()
+            while self._same_sockets(kubelet, socket, ours):
+                await asyncio.sleep(self._settings.socket_interval)
+                if plugin.watched:
+                    listened, last_listened = True, clock()
+                elif clock() - last_listened > self._settings.watch_within:
+                    break
+        return listened
+
+    def _same_sockets(self, kubelet: SocketIdentity, socket: Path, ours: SocketIdentity | None) -> bool:
+        return (
+            ours is not None
+            and SocketIdentity.of(socket) == ours
+            and SocketIdentity.of(self._kubelet_socket) == kubelet
+        )
+
+
+def endpoint_of(resource: str) -> str:
+    """File name of the socket that serves ``resource``; other plugins for the same name use other files."""
+    return f"bastide-{resource.replace('/', '-')}.sock"

@@ -1,0 +1,53 @@
+"""Hardware that someone describes: the lab's nodes, and tests."""
+
+from bastide.node.inventory import (
+    AesmSocket,
+    CpuFeatures,
+    DeviceNode,
+    DeviceRole,
+    EpcSection,
+    NodeInventory,
+)
+from bastide.units import Bytes
+
+WITHOUT_SGX = NodeInventory()
+"""A node that has no SGX at all."""
+
+_IN_TREE_NODES = (
+    DeviceNode(role=DeviceRole.ENCLAVE, path="/dev/sgx_enclave"),
+    DeviceNode(role=DeviceRole.PROVISION, path="/dev/sgx_provision"),
+)
+_AESM = AesmSocket(path="/var/run/aesmd/aesm.socket")
+
+
+def sgx_inventory(*epc_per_numa_node: Bytes, sgx2: bool = True, aesm: bool = True) -> NodeInventory:
+    """A node with the kernel's own driver, one EPC section (bytes) for each NUMA node in order from 0.
+
+    Launch control is flexible, without which that driver makes no device nodes.
+
+    Source: Linux Documentation/arch/x86/sgx.rst ("Launch Control"); device names /dev/sgx_enclave, /dev/sgx_provision.
+
+    Raises:
+        MalformedError: ``node.epc.size``.
+    """
+    return NodeInventory(
+        cpu=CpuFeatures(sgx1=True, sgx2=sgx2, flexible_launch_control=True),
+        epc=tuple(EpcSection(numa_node=node, size=size) for node, size in enumerate(epc_per_numa_node)),
+        device_nodes=_IN_TREE_NODES,
+        aesm=_AESM if aesm else None,
+    )
+
+
+class DescribedHardware:
+    """A ``Hardware`` that is what it was last described to be."""
+
+    def __init__(self, inventory: NodeInventory) -> None:
+        self._inventory = inventory
+
+    def inventory(self) -> NodeInventory:
+        """What was described last."""
+        return self._inventory
+
+    def describe(self, inventory: NodeInventory) -> None:
+        """From now on the node has ``inventory``: a driver that unloads, a daemon that starts."""
+        self._inventory = inventory

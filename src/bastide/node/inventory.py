@@ -1,0 +1,109 @@
+"""What a node has of SGX, as a value: no opinion yet on what to offer of it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bastide.errors import MalformedError
+from bastide.units import PAGE_SIZE, Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuFeatures:
+    """SGX features as CPUID reports them; all false on a CPU without SGX.
+
+    Source: Intel SDM vol. 2A, CPUID leaves 07H (SGX, SGX_LC) and 12H sub-leaves 0 and 1.
+    """
+
+    sgx1: bool = False
+    sgx2: bool = False
+    flexible_launch_control: bool = False
+    key_separation_sharing: bool = False
+    aex_notify: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpcSection:
+    """One section of enclave page cache.
+
+    Attributes:
+        numa_node: number of the NUMA node whose memory it is, 0 or more.
+        size: bytes, a positive multiple of 4096.
+
+    Source: Linux ABI, /sys/devices/system/node/nodeX/x86/sgx_total_bytes.
+    """
+
+    numa_node: int
+    size: Bytes
+
+    def __post_init__(self) -> None:
+        if self.numa_node < 0:
+            raise MalformedError("node.epc.numa_node", f"a NUMA node is 0 or more, seen {self.numa_node}")
+        if self.size <= 0 or self.size % PAGE_SIZE:
+            raise MalformedError(
+                "node.epc.size", f"an EPC section is a positive multiple of {PAGE_SIZE} bytes, seen {self.size}"
+            )
+
+
+class DeviceRole(StrEnum):
+    """What a device node of the SGX driver is for."""
+
+    ENCLAVE = "enclave"
+    """Create enclaves (``/dev/sgx_enclave``)."""
+    PROVISION = "provision"
+    """Grant the PROVISIONKEY attribute (``/dev/sgx_provision``): whoever holds it can identify the platform."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceNode:
+    """A device node that exists on the host, at an absolute ``path``."""
+
+    role: DeviceRole
+    path: str
+
+    def __post_init__(self) -> None:
+        _require_absolute(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AesmSocket:
+    """The socket of a running AESM daemon, at an absolute ``path`` such as ``/var/run/aesmd/aesm.socket``."""
+
+    path: str
+
+    def __post_init__(self) -> None:
+        _require_absolute(self.path)
+
+    @property
+    def directory(self) -> str:
+        """Folder of the socket: what a container mounts, so that a restarted daemon's new socket is seen too."""
+        return self.path.rpartition("/")[0] or "/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInventory:
+    """Everything of one node at one moment; the default is a node without SGX.
+
+    Attributes:
+        epc: sections, by NUMA node as the kernel lists them.
+        device_nodes: those that exist, at most one for a role.
+        aesm: the quote provider's socket, if a daemon serves it.
+    """
+
+    cpu: CpuFeatures = CpuFeatures()
+    epc: tuple[EpcSection, ...] = ()
+    device_nodes: tuple[DeviceNode, ...] = ()
+    aesm: AesmSocket | None = None
+
+    def __post_init__(self) -> None:
+        roles = [node.role for node in self.device_nodes]
+        if len(set(roles)) != len(roles):
+            raise MalformedError("node.device_nodes.repeated", f"at most one device node for a role, seen {roles}")
+
+    def device_node(self, role: DeviceRole) -> DeviceNode | None:
+        """The device node for ``role``, or None where the driver does not give it."""
+        return next((node for node in self.device_nodes if node.role is role), None)
+
+
+def _require_absolute(path: str) -> None:
+    if not path.startswith("/"):
+        raise MalformedError("node.path.relative", f"a path on the host is absolute, seen {path!r}")

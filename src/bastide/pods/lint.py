@@ -1,0 +1,52 @@
+"""Everything that admission has to say about a pod: refusals with reason and remedy, and warnings.
+
+Pods that ask nothing of SGX are judged only by what concerns every pod: image references, host paths to SGX devices
+and the quoting daemon, block devices in their place, privileges, tolerations of the SGX taint.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from bastide.pods import lint_containers, lint_pod, lint_sgx
+from bastide.pods.findings import Finding
+from bastide.pods.policy import AdmissionPolicy
+from bastide.pods.request import SgxRequest
+from bastide.units import Bytes
+
+
+def lint(
+    pod: Mapping[str, object],
+    request: SgxRequest,
+    *,
+    namespace: str,
+    policy: AdmissionPolicy,
+    declared_classes: Mapping[str, Bytes],
+    present_epc: Sequence[Bytes],
+) -> tuple[Finding, ...]:
+    """All findings about ``pod``, worst first.
+
+    Args:
+        pod: the pod as given, with ``metadata`` and ``spec``.
+        request: what it asks of SGX, from :func:`~bastide.pods.request.sgx_request`.
+        namespace: where the pod is to run.
+        policy: the cluster's admission policy.
+        declared_classes: bytes of allocatable EPC of each node class that the cluster may have.
+        present_epc: bytes of allocatable EPC of each node that runs now.
+    """
+    findings = [*_about_every_pod(pod, request, policy)]
+    if request.wants_sgx or request.problems:
+        findings += lint_sgx.provision(pod, request, policy, namespace)
+        findings += lint_sgx.devices(request)
+        findings += lint_sgx.capacity(request, declared_classes, present_epc)
+        findings += lint_pod.windows(pod)
+        findings += lint_pod.foreign_labels(pod)
+    return lint_sgx.worst_first(findings)
+
+
+def _about_every_pod(pod: Mapping[str, object], request: SgxRequest, policy: AdmissionPolicy) -> Iterator[Finding]:
+    yield from lint_sgx.problems(request)
+    yield from lint_sgx.quote_provider(request)
+    yield from lint_pod.host_paths(pod, request)
+    yield from lint_containers.volume_devices(pod)
+    yield from lint_containers.images(pod, policy)
+    yield from lint_containers.privileged(request)
+    yield from lint_pod.tolerations(pod, asks_sgx=request.wants_sgx)

@@ -1,0 +1,134 @@
+"""Findings about what a pod asks of SGX: devices, provisioning, quotes, and whether any node can hold it.
+
+Source: Kubernetes "Extended resources"; Intel device plugins for Kubernetes v0.36 (SGX); Intel SDM vol. 3D,
+"ATTRIBUTES" (PROVISIONKEY); SCONE's and Intel's published manifests.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from bastide.errors import MalformedError
+from bastide.pods.findings import Finding, Severity, refuse, warn
+from bastide.pods.images import ImageReference
+from bastide.pods.lint_containers import image_of
+from bastide.pods.policy import AdmissionPolicy
+from bastide.pods.quoting import quoting
+from bastide.pods.request import AESMD, QUOTE_PROVIDER, ContainerAsk, SgxRequest
+from bastide.pods.resources import ENCLAVE, EPC, PROVISION, QE, REGISTRATION, dialect_of
+from bastide.pods.tree import Path, at, text
+from bastide.units import Bytes, format_bytes
+
+_ANNOTATION: Path = ("metadata", "annotations", QUOTE_PROVIDER)
+
+
+def problems(request: SgxRequest) -> Iterator[Finding]:
+    """What could not be understood is refused."""
+    for problem in request.problems:
+        yield refuse(problem.code, problem.path, problem.message, problem.hint or "correct the field")
+
+
+def provision(pod: object, request: SgxRequest, policy: AdmissionPolicy, namespace: str) -> Iterator[Finding]:
+    """The provision device, by whatever name it is asked, only for those whom the policy names.
+
+    Intel's ``qe`` and ``registration`` resources hand out the same device and stand under the same rule.
+    """
+    account = text(at(pod, ("spec", "serviceAccountName"))) or text(at(pod, ("spec", "serviceAccount"))) or "default"
+    asked_by_annotation = {ask.path for ask in quoting(pod, request).provision}
+    for ask in request.containers:
+        by_resource = next((one for one in ask.asks if one.resource in (PROVISION, QE, REGISTRATION)), None)
+        if not (ask.provision or ask.qe or ask.registration or ask.path in asked_by_annotation):
+            continue
+        if policy.allows_provision(namespace=namespace, service_account=account, image=_image(pod, ask)):
+            continue
+        name = by_resource.resource if by_resource else f"{PROVISION} (by the annotation {QUOTE_PROVIDER})"
+        yield refuse(
+            "provision.denied",
+            by_resource.path if by_resource else _ANNOTATION,
+            f"container {ask.name!r} asks for {name}; the admission policy does not allow it to service account"
+            f" {account!r} in namespace {namespace!r}",
+            f"for quotes without the device annotate {QUOTE_PROVIDER}: {AESMD}; or let the cluster's owner add"
+            f" {{namespace: {namespace}, serviceAccount: {account}}} to spec.provision.allow of the admission policy",
+        )
+
+
+def _image(pod: object, ask: ContainerAsk) -> ImageReference | None:
+    try:
+        return image_of(at(pod, ask.path))
+    except MalformedError:
+        return None
+
+
+def quote_provider(request: SgxRequest) -> Iterator[Finding]:
+    """An annotation without effect: nobody whom it concerns has an enclave."""
+    provider = request.quote_provider
+    concerned = [ask for ask in request.containers if provider == AESMD or ask.name == provider]
+    if concerned and not any(ask.epc or ask.enclave for ask in concerned):
+        yield warn(
+            "quote-provider.no-enclave",
+            _ANNOTATION,
+            f"{QUOTE_PROVIDER} is {provider!r}, but no container that it concerns asks for EPC: nothing was added",
+            f"ask for {EPC} in the container that runs the enclave, or drop the annotation",
+        )
+
+
+def devices(request: SgxRequest) -> Iterator[Finding]:
+    """Enclave devices without an EPC claim, and devices that Bastide does not offer."""
+    for ask in request.containers:
+        if ask.enclave and not ask.epc:
+            yield _unclaimed(ask)
+        for one in ask.asks:
+            if one.resource in (QE, REGISTRATION):
+                yield warn(
+                    "resource.not-offered",
+                    one.path,
+                    f"{one.resource} is a resource of Intel's plugin that Bastide does not offer: the pod stays Pending"
+                    " where that plugin does not run",
+                    "leave quoting and registration to the node agent and drop the request",
+                )
+
+
+def _unclaimed(ask: ContainerAsk) -> Finding:
+    foreign = next(
+        (one for one in ask.asks if (dialect := dialect_of(one.resource)) and dialect.canonical == ENCLAVE), None
+    )
+    where = foreign.path if foreign else ask.path
+    if foreign and foreign.resource != ENCLAVE:
+        return warn(
+            "enclave.device-count",
+            where,
+            f"{foreign.resource} counts devices, not EPC: container {ask.name!r} gets {ENCLAVE} and claims no EPC",
+            f"add {EPC} with the enclave's size, so that the scheduler can count it",
+        )
+    return warn(
+        "enclave.without-epc",
+        where,
+        f"container {ask.name!r} asks for {ENCLAVE} and claims no EPC: what it uses is taken from other pods unseen",
+        f"add {EPC} with the enclave's size",
+    )
+
+
+def capacity(request: SgxRequest, declared: Mapping[str, Bytes], present: Sequence[Bytes]) -> Iterator[Finding]:
+    """EPC that no node can hold: of no declared class (refused), or of none that runs now (pools scale from zero)."""
+    largest_now = max(present, default=0)
+    largest_ever = max((*declared.values(), largest_now))
+    path = next((ask.path for ask in request.containers if ask.epc), ("spec",))
+    asked = f"the pod asks for {format_bytes(request.epc)} of EPC"
+    if declared and request.epc > largest_ever:
+        name = max(declared, key=lambda known: declared[known])
+        yield refuse(
+            "epc.exceeds-classes",
+            path,
+            f"{asked}; the largest declared node class, {name}, can allocate {format_bytes(declared[name])}",
+            "ask for less, split the pod, or declare a larger node class",
+        )
+    elif request.epc > largest_now:
+        yield warn(
+            "epc.exceeds-present",
+            path,
+            f"{asked}; the largest node that runs now can allocate {format_bytes(largest_now)}",
+            "the pod stays Pending until a larger node joins: check that its pool can scale up",
+        )
+
+
+def worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Refusals, then warnings, then remarks; each in the order in which they were found."""
+    return tuple(sorted(findings, key=lambda finding: tuple(Severity).index(finding.severity)))

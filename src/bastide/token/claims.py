@@ -1,0 +1,241 @@
+"""The claims of an attestation token for an SGX enclave.
+
+Names and types are Azure Attestation's; what Azure does not tell (TCB status, advisories, the collateral's number)
+stands under our own prefix ``x-bastide-``.
+
+Source: reference attestation-service.md section 2, taken from recorded tokens.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from bastide.errors import MalformedError
+from bastide.sgx.attributes import AttributeFlags
+from bastide.sgx.report import ReportBody
+from bastide.token.json_text import LARGEST_TEXT, Json, read_json
+
+Scalar = str | int | bool
+
+ATTESTATION_TYPE = "sgx"
+CLAIMS_VERSION = "1.0"
+SIMULATION_CLAIM = "x-bastide-simulation"
+DRAFT_CLAIM = "x-bastide-draft"
+
+DEPRECATED_POLICY_CLAIMS = ("is-debuggable", "product-id", "sgx-mrenclave", "sgx-mrsigner", "svn", "tee")
+"""Names that a policy may issue at the top level of the token; any other goes under ``x-ms-policy``."""
+
+_ALIASES = {
+    "$is-debuggable": "x-ms-sgx-is-debuggable",
+    "$product-id": "x-ms-sgx-product-id",
+    "$sgx-mrenclave": "x-ms-sgx-mrenclave",
+    "$sgx-mrsigner": "x-ms-sgx-mrsigner",
+    "$svn": "x-ms-sgx-svn",
+    "$tee": "x-ms-attestation-type",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeData:
+    """Data that the enclave bound to its report by SHA-256 in ``report_data[0:32]``.
+
+    Attributes:
+        raw: the bytes, at most 64 KiB.
+        value: the object that they say when they are JSON, else None.
+    """
+
+    raw: bytes
+    value: Mapping[str, Json] | None = None
+
+    @classmethod
+    def parse(cls, raw: bytes, *, is_json: bool) -> "RuntimeData":
+        """Take runtime data as sent.
+
+        Raises:
+            MalformedError: ``token.runtime.size``, ``token.runtime.object``, and those of ``read_json``.
+        """
+        if len(raw) > LARGEST_TEXT:
+            message = f"expected at most {LARGEST_TEXT} bytes of runtime data, seen {len(raw)}"
+            raise MalformedError("token.runtime.size", message)
+        if not is_json:
+            return cls(raw=raw)
+        value = read_json(raw)
+        if not isinstance(value, dict):
+            raise MalformedError("token.runtime.object", "expected JSON runtime data to be an object")
+        return cls(raw=raw, value=value)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the bytes, 32 bytes."""
+        return hashlib.sha256(self.raw).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollateralHashes:
+    """What the verdict rests on: SHA-256 as 64 lower-case hex digits each, under the claim's own member names."""
+
+    qeidcertshash: str
+    qeidcrlhash: str
+    qeidhash: str
+    quotehash: str
+    tcbinfocertshash: str
+    tcbinfocrlhash: str
+    tcbinfohash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcbFacts:
+    """What verification found out about the platform.
+
+    Attributes:
+        status: Intel's TCB status, such as ``UpToDate``.
+        date: TCB date of the level; None when no level was found.
+        advisory_ids: Intel's advisories that apply.
+        evaluation_data_number: number of the collateral used.
+        simulation: the quote came from software SGX.
+    """
+
+    status: str
+    date: datetime | None
+    advisory_ids: tuple[str, ...]
+    evaluation_data_number: int
+    simulation: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFrame:
+    """What frames a token: whose, when, which.
+
+    Attributes:
+        issuer: URL without a trailing slash.
+        issued_at: aware instant; the token counts whole seconds and never the future.
+        lifetime: from ``issued_at``.
+        jti: 64 hex digits.
+    """
+
+    issuer: str
+    issued_at: datetime
+    lifetime: timedelta
+    jti: str
+
+
+def sgx_claims(
+    *,
+    frame: TokenFrame,
+    report: ReportBody,
+    collateral: CollateralHashes,
+    tcb: TcbFacts,
+    policy_hash: str,
+    issued: Sequence[tuple[str, Scalar]] = (),
+    runtime: RuntimeData | None = None,
+) -> dict[str, Json]:
+    """The body of a token, keys in alphabetical order.
+
+    Args:
+        frame: issuer, times, id.
+        report: the quote's report body.
+        collateral: hashes of what was used.
+        tcb: TCB facts.
+        policy_hash: of the policy that decided.
+        issued: claims that the policy issued, in order; a name with several values becomes an array.
+        runtime: runtime data, its hash already compared with the report.
+    """
+    hashes: dict[str, Json] = {name: str(value) for name, value in asdict(collateral).items()}
+    claims: dict[str, Json] = {
+        **_frame_claims(frame),
+        **evidence_claims(report),
+        **tcb_claims(tcb),
+        **_runtime_claims(runtime),
+        **_policy_claims(issued),
+        "maa-attestationcollateral": hashes,
+        "x-ms-policy-hash": policy_hash,
+        "x-ms-sgx-collateral": hashes,
+        "x-ms-ver": CLAIMS_VERSION,
+    }
+    return dict(sorted(claims.items()))
+
+
+def evidence_claims(report: ReportBody) -> dict[str, Scalar]:
+    """The claims that a report body makes; those of key separation and sharing only when its attribute is set."""
+    claims: dict[str, Scalar] = {
+        "x-ms-attestation-type": ATTESTATION_TYPE,
+        "x-ms-sgx-is-debuggable": report.attributes.debug,
+        "x-ms-sgx-mrenclave": report.mr_enclave.hex(),
+        "x-ms-sgx-mrsigner": report.mr_signer.hex(),
+        "x-ms-sgx-product-id": report.isv_prod_id,
+        "x-ms-sgx-report-data": report.report_data.hex(),
+        "x-ms-sgx-svn": report.isv_svn,
+    }
+    if AttributeFlags.KSS in report.attributes.flags:
+        claims |= {
+            "x-ms-sgx-config-id": report.config_id.hex(),
+            "x-ms-sgx-config-svn": report.config_svn,
+            "x-ms-sgx-isv-extended-product-id": report.isv_ext_prod_id.hex(),
+            "x-ms-sgx-isv-family-id": report.isv_family_id.hex(),
+        }
+    return claims
+
+
+def tcb_claims(tcb: TcbFacts) -> dict[str, Json]:
+    """Our own claims about the platform; ``x-bastide-simulation`` only where it is true."""
+    claims: dict[str, Json] = {
+        "x-bastide-advisory-ids": list(tcb.advisory_ids),
+        "x-bastide-tcb-evaluation-data-number": tcb.evaluation_data_number,
+        "x-bastide-tcb-status": tcb.status,
+    }
+    if tcb.date is not None:
+        claims["x-bastide-tcb-date"] = tcb.date.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if tcb.simulation:
+        claims[SIMULATION_CLAIM] = True
+    return claims
+
+
+def incoming_claims(report: ReportBody, tcb: TcbFacts) -> tuple[tuple[str, Scalar], ...]:
+    """Names and values that a policy may ask for: the evidence, its older aliases (``$svn``...), and the TCB facts.
+
+    ``x-bastide-advisory-ids`` comes once for each advisory.
+    """
+    evidence = evidence_claims(report)
+    aliases = {alias: evidence[name] for alias, name in _ALIASES.items()}
+    return (*evidence.items(), *aliases.items(), *_flatten(tcb_claims(tcb)))
+
+
+def _flatten(claims: Mapping[str, Json]) -> Iterable[tuple[str, Scalar]]:
+    for name, value in claims.items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str | int):
+                yield name, one
+
+
+def _frame_claims(frame: TokenFrame) -> dict[str, Json]:
+    issued_at = int(frame.issued_at.timestamp())
+    return {
+        "exp": issued_at + int(frame.lifetime.total_seconds()),
+        "iat": issued_at,
+        "iss": frame.issuer,
+        "jti": frame.jti,
+        "nbf": issued_at,
+    }
+
+
+def _runtime_claims(runtime: RuntimeData | None) -> dict[str, Json]:
+    if runtime is None:
+        return {}
+    if runtime.value is not None:
+        return {"x-ms-runtime": dict(runtime.value)}
+    held = base64.urlsafe_b64encode(runtime.raw).rstrip(b"=").decode()
+    return {"aas-ehd": held, "maa-ehd": held, "x-ms-sgx-ehd": held}
+
+
+def _policy_claims(issued: Sequence[tuple[str, Scalar]]) -> dict[str, Json]:
+    values: dict[str, list[Scalar]] = {}
+    for name, value in issued:
+        known = values.setdefault(name, [])
+        if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in known):
+            known.append(value)
+    rendered: dict[str, Json] = {name: many[0] if len(many) == 1 else [*many] for name, many in values.items()}
+    claims = {name: value for name, value in rendered.items() if name in DEPRECATED_POLICY_CLAIMS}
+    others = {name: value for name, value in rendered.items() if name not in DEPRECATED_POLICY_CLAIMS}
+    return {**claims, "x-ms-policy": others} if others else claims

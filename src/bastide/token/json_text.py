@@ -1,0 +1,83 @@
+"""JSON text for tokens: read strictly, written compactly with sorted keys.
+
+Stricter than RFC 8259: no duplicate keys, no NaN or Infinity, at most 32 levels and 64 KiB unless told otherwise; so
+that what we sign reads the same to everybody.
+
+Source: RFC 8259; key order and compactness as in recorded tokens (reference attestation-service.md section 1).
+"""
+
+import json
+import math
+from typing import NoReturn, TypeAlias
+
+from bastide.errors import MalformedError
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+LARGEST_TEXT = 64 * 1024
+DEEPEST = 32
+
+
+def read_json(raw: bytes, *, largest: int = LARGEST_TEXT) -> Json:
+    """The value that ``raw`` (UTF-8) says.
+
+    Args:
+        raw: the text.
+        largest: most bytes taken.
+
+    Raises:
+        MalformedError: ``token.json.size``, ``token.json.syntax``, ``token.json.depth``.
+    """
+    if len(raw) > largest:
+        raise MalformedError("token.json.size", f"expected at most {largest} bytes of JSON, seen {len(raw)}")
+    try:
+        value: Json = json.loads(
+            raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
+        )
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors, as are our hooks' own
+        raise MalformedError("token.json.syntax", f"this is not JSON in UTF-8: {str(error)[:120]}") from None
+    _check_depth(value)
+    return value
+
+
+def write_json(value: Json) -> bytes:
+    """Compact JSON in ASCII with keys in alphabetical order at every level."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _check_depth(value: Json) -> None:
+    level: list[Json] = [value]
+    for _ in range(DEEPEST):
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> MalformedError:
+    return MalformedError("token.json.depth", f"expected at most {DEEPEST} levels of JSON")
