@@ -1,17 +1,29 @@
 """DER: what is written is read back, and no bytes at all do worse than MalformedError."""
 
+import base64
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bastide.errors import MalformedError
 from bastide.pki import der
-from bastide.pki.chain import load_pem_chain
+from bastide.pki.chain import load_pem_chain, missing_extensions, signed_by
 from bastide.pki.crl import Crl
-from bastide.pki.pck import PckTcb, SgxExtensions, SgxType
+from bastide.pki.pck import PckTcb, SgxExtensions, SgxType, sgx_extensions
 from bastide.sgx.types import CpuSvn, Fmspc, Svn
+from bastide.sim.intel import Pki, issue_crl, issue_pck, pck_crl_profile, platform
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+PKI = Pki.create(AT)
+CA = PKI.platform_ca.certificate
+PCK_KEY = ec.derive_private_key(3, ec.SECP256R1()).public_key()
+PCK_DER = issue_pck(PKI, PCK_KEY, platform(), AT).public_bytes(Encoding.DER)
+CRL_DER = issue_crl(pck_crl_profile(AT), PKI.platform_ca)
 
 OIDS = st.builds(
     lambda first, rest: ".".join(map(str, (*first, *rest))),
@@ -103,3 +115,33 @@ def test_any_bytes_at_all_raise_nothing_but_malformed(parse: object, raw: bytes)
     for text in (raw, b"-----BEGIN CERTIFICATE-----\n" + raw + b"\n-----END CERTIFICATE-----\n", raw.hex().encode()):
         with suppress(MalformedError):
             parse(text)
+
+
+def changed(raw: bytes) -> st.SearchStrategy[bytes]:
+    """``raw`` with one to three bits flipped."""
+
+    def flip(bits: set[int]) -> bytes:
+        number = int.from_bytes(raw)
+        for bit in bits:
+            number ^= 1 << bit
+        return number.to_bytes(len(raw))
+
+    return st.sets(st.integers(0, len(raw) * 8 - 1), min_size=1, max_size=3).map(flip)
+
+
+@settings(max_examples=200, deadline=None)
+@given(changed(PCK_DER))
+def test_a_changed_certificate_is_malformed_or_not_signed(raw: bytes) -> None:
+    text = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(raw) + b"-----END CERTIFICATE-----\n"
+    with suppress(MalformedError):
+        (certificate,) = load_pem_chain(text)
+        assert not signed_by(certificate, CA)
+        missing_extensions(certificate)
+        sgx_extensions(certificate)
+
+
+@settings(max_examples=200, deadline=None)
+@given(changed(CRL_DER))
+def test_a_changed_revocation_list_is_malformed_or_not_signed(raw: bytes) -> None:
+    with suppress(MalformedError):
+        assert not Crl.parse(raw).is_signed_by(CA)

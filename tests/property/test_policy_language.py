@@ -28,10 +28,8 @@ _WORDS = (
     *("version", "=", "1", ".", "0", ";", "1.0", "1.1", "{", "}", "(", ")", "[", "]", "=>", "&&", ",", ":", "c", "c."),
     *(*SectionKind, *Verb, *Property, *Operator, "true", "false", '"x"', '"', "//", "!", "\n", " ", "claim", "\u201c"),
 )
-_IDENTIFIERS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True).filter(
-    lambda name: name not in ("true", "false")
-)
-_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=8)
+_IDENTIFIERS = st.sampled_from(["c", "c1", "F1", "_", "type", "claim", "permit", "version", "C_2"])
+_TEXT = st.text(alphabet='ax"\\ /{};=\t\u00e9\u20ac\U0001f510', max_size=6)
 _VALUES = st.one_of(_TEXT, st.integers(0, (1 << 63) - 1), st.booleans())
 _EXPRESSIONS = st.one_of(
     st.builds(Literal, value=_VALUES),
@@ -46,10 +44,10 @@ _COMPARISONS = st.builds(
 _CONDITIONS = st.builds(
     Condition,
     identifier=st.none() | _IDENTIFIERS,
-    properties=st.lists(_COMPARISONS, min_size=1, max_size=3).map(tuple),
+    properties=st.lists(_COMPARISONS, min_size=1, max_size=2).map(tuple),
 )
 _ASSIGNMENTS = st.builds(Assignment, property=st.sampled_from(Property), expression=_EXPRESSIONS)
-_NEW_CLAIMS = st.builds(NewClaim, assignments=st.lists(_ASSIGNMENTS, min_size=1, max_size=3).map(tuple))
+_NEW_CLAIMS = st.builds(NewClaim, assignments=st.lists(_ASSIGNMENTS, min_size=1, max_size=2).map(tuple))
 _ACTIONS = st.one_of(
     st.builds(Action, verb=st.sampled_from([Verb.PERMIT, Verb.DENY])),
     st.builds(
@@ -58,10 +56,10 @@ _ACTIONS = st.one_of(
         claim=st.builds(ClaimCopy, identifier=_IDENTIFIERS) | _NEW_CLAIMS,
     ),
 )
-_RULES = st.builds(Rule, conditions=st.lists(_CONDITIONS, max_size=3).map(tuple), action=_ACTIONS)
-_SECTIONS = st.builds(Section, kind=st.sampled_from(SectionKind), rules=st.lists(_RULES, max_size=3).map(tuple))
+_RULES = st.builds(Rule, conditions=st.lists(_CONDITIONS, max_size=2).map(tuple), action=_ACTIONS)
+_SECTIONS = st.builds(Section, kind=st.sampled_from(SectionKind), rules=st.lists(_RULES, max_size=2).map(tuple))
 _POLICIES = st.builds(
-    Policy, version=st.sampled_from([(1, 0), (1, 1)]), sections=st.lists(_SECTIONS, max_size=3).map(tuple)
+    Policy, version=st.sampled_from([(1, 0), (1, 1)]), sections=st.lists(_SECTIONS, max_size=2).map(tuple)
 )
 
 

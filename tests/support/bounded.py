@@ -23,7 +23,9 @@ async def eventually(holds: Callable[[], bool], what: str, *, seconds: float = 1
     """Wait until ``holds`` does."""
     try:
         async with asyncio.timeout(seconds):
-            while not holds():
+            while True:
+                if holds():
+                    return
                 await asyncio.sleep(0.01)
     except TimeoutError as error:
         raise AssertionError(f"not within {seconds} s: {what}") from error

@@ -40,7 +40,7 @@ async def registration(servicer: rpc.RegistrationServicer, folder: Path) -> Asyn
     try:
         yield
     finally:
-        await server.stop(None)
+        await server.stop(1)
 
 
 def quick(folder: Path, **changes: float) -> AgentSettings:

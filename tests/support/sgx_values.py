@@ -15,10 +15,11 @@ from bastide.sgx.types import CpuSvn, MrEnclave, MrSigner
 CPU_SVN = CpuSvn(bytes([5, 5, 2, 4, 1, 128] + [0] * 10))
 MR_ENCLAVE = MrEnclave(bytes(range(32)))
 MR_SIGNER = MrSigner(bytes(range(32, 64)))
+NO_FLAGS = AttributeFlags(0)
 ALL_ATTRIBUTES = Attributes(flags=AttributeFlags(2**64 - 1), xfrm=2**64 - 1)
 
 
-def attributes(flags: AttributeFlags = AttributeFlags(0), xfrm: int = 3) -> Attributes:
+def attributes(flags: AttributeFlags = NO_FLAGS, xfrm: int = 3) -> Attributes:
     """Attributes of an initialised 64-bit enclave, with more flags where given."""
     return Attributes(flags=AttributeFlags.INIT | AttributeFlags.MODE64BIT | flags, xfrm=xfrm)
 
@@ -47,7 +48,7 @@ def sigstruct() -> SigStruct:
     return sign(unsigned_sigstruct(), signing_key())
 
 
-def identity(flags: AttributeFlags = AttributeFlags(0)) -> EnclaveIdentity:
+def identity(flags: AttributeFlags = NO_FLAGS) -> EnclaveIdentity:
     """An initialised enclave in which every part of the identity differs from zero."""
     return EnclaveIdentity(
         attributes=attributes(flags),

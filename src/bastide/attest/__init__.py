@@ -1,1 +1,1 @@
-"""Room ``attest``."""
+"""The attestation service: evidence in, token or explained refusal out."""

@@ -1,7 +1,7 @@
 """The appraisal layer: what we ask beyond Intel's library before a verdict may say yes.
 
-The library leaves debug enclaves, TCB statuses, expiry and roll-back to its caller, and never looks at notBefore or
-issueDate. Here they are questions, and the default answer is no.
+The library leaves debug enclaves, TCB statuses, expiry and roll-back to its caller, and never looks at notBefore,
+issueDate or who may issue certificates. Here they are questions, and the default answer is no.
 """
 
 from collections.abc import Iterator
@@ -96,9 +96,13 @@ class Subject:
         return end is None or end <= self.at or any(call.status.says_expired for call in self.calls)
 
     @property
+    def chains(self) -> tuple[Chain, ...]:
+        """The certificate chains that could be read."""
+        return tuple(chain for chain in (self.pck.chain, self.prepared.signing_chain) if isinstance(chain, Chain))
+
+    @property
     def _periods(self) -> tuple[Period, ...]:
-        chain = self.pck.chain
-        return (*self.prepared.periods, *(chain.periods if isinstance(chain, Chain) else ()))
+        return (*self.prepared.periods, *(period for chain in self.chains for period in chain.periods))
 
 
 def appraise(subject: Subject, policy: AppraisalPolicy) -> tuple[Check, ...]:
@@ -122,14 +126,23 @@ def _questions(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
         seen=f"until {subject.end}",
         hint="fetch current collateral",
     )
-    status = subject.findings.status
+    misplaced = [name for chain in subject.chains for name in chain.misplaced]
     yield _check(
-        "appraisal.tcb-status",
-        status is not None and status in policy.accepted_statuses,
-        expected=" or ".join(sorted(policy.accepted_statuses)),
-        seen="no status" if status is None else status.value,
-        hint="update the platform as the advisories say, or accept the status in the policy",
+        "appraisal.authorities",
+        not misplaced,
+        expected="certificates issued by certificate authorities, and no authority at the end of a chain",
+        seen=", ".join(misplaced),
+        hint="the chain was not made by Intel's service: somebody issued certificates who must not",
     )
+    status = subject.findings.status
+    if status is not None:  # without one, the Intel layer has refused already
+        yield _check(
+            "appraisal.tcb-status",
+            status in policy.accepted_statuses,
+            expected=" or ".join(sorted(policy.accepted_statuses)),
+            seen=status.value,
+            hint="update the platform as the advisories say, or accept the status in the policy",
+        )
     debug = subject.quote.report_body.attributes.debug
     yield _check(
         "appraisal.debug",

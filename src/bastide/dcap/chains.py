@@ -12,6 +12,7 @@ from bastide.dcap.inquiry import Inquiry
 from bastide.dcap.status import QvlStatus
 from bastide.errors import MalformedError
 from bastide.pki.chain import (
+    basic_constraints,
     common_name,
     is_self_issued,
     issuer_is,
@@ -85,10 +86,23 @@ class Chain:
         """The common names, for people."""
         return ", ".join(common_name(cert.subject) for cert in self.certificates)
 
+    @property
+    def misplaced(self) -> tuple[str, ...]:
+        """Names of certificates that issued others without being an authority, or are one and did not."""
+        issuers = {cert.issuer for cert in self.certificates}
+        return tuple(
+            common_name(cert.subject) for cert in self.certificates if _is_authority(cert) != (cert.subject in issuers)
+        )
+
     def issued(self, phrase: str) -> x509.Certificate | None:
         """The first certificate, not the root, whose common name contains ``phrase``."""
         named = (cert for cert in self.certificates if phrase in common_name(cert.subject))
         return next((cert for cert in named if not is_self_issued(cert)), None)
+
+
+def _is_authority(cert: x509.Certificate) -> bool:
+    constraints = basic_constraints(cert)
+    return constraints is not None and constraints.ca
 
 
 def ask_chain(ask: Inquiry, call: str, value: Chain | MalformedError, length: int) -> Chain:

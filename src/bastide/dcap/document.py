@@ -143,9 +143,10 @@ class Fields:
         """A nested object."""
         return self._object(self._get(name), name)
 
-    def children(self, name: str, maximum: int) -> tuple["Fields", ...]:
-        """A list of at most ``maximum`` objects."""
-        return tuple(self._object(item, f"{name}[{i}]") for i, item in enumerate(self._list(name, maximum)))
+    def children(self, name: str, maximum: int, *, absent: str | None = None) -> tuple["Fields", ...]:
+        """A list of at most ``maximum`` objects; ``absent`` is how they call an absent member of theirs."""
+        items = enumerate(self._list(name, maximum))
+        return tuple(self._object(item, f"{name}[{i}]", absent) for i, item in items)
 
     def texts(self, name: str, maximum: int) -> tuple[str, ...]:
         """A list of at most ``maximum`` strings; an absent member is an empty list."""
@@ -171,10 +172,10 @@ class Fields:
             self.invalid(name, f"a list of at most {maximum}", value)
         return value
 
-    def _object(self, value: Json, name: str) -> "Fields":
+    def _object(self, value: Json, name: str, absent: str | None = None) -> "Fields":
         if not isinstance(value, dict):
             self.invalid(name, "an object", value)
-        return Fields(value, code=self.code, absent=self._absent, path=self._where(name))
+        return Fields(value, code=self.code, absent=absent or self._absent, path=self._where(name))
 
 
 def _read_members(raw: bytes) -> dict[str, tuple[Json, bytes]]:

@@ -78,7 +78,7 @@ class EnclaveIdentity:
             MalformedError: ``qe.identity.format`` (no JSON, no signature), ``qe.identity.version`` or
                 ``qe.identity.invalid`` (a member of the body is absent or wrong).
         """
-        # Intel's library makes no difference here between an absent member and a wrong one.
+        # In this document, unlike TCB info, the library calls an absent member invalid, except within a level.
         document = SignedDocument.parse(raw, member="enclaveIdentity", code=_CODE, absent="invalid")
         if document.signature is None:
             raise MalformedError(f"{_CODE}.format", "expected a signature, seen none", where="signature")
@@ -127,7 +127,7 @@ class EnclaveIdentity:
 
 def _levels(body: Fields) -> tuple[IdentityLevel, ...]:
     levels = []
-    for item in body.children("tcbLevels", _MAX_LEVELS):
+    for item in body.children("tcbLevels", _MAX_LEVELS, absent="format"):
         date, status, advisory_ids = level_facts(item)
         isv_svn = item.child("tcb").unsigned("isvsvn", _UINT32_MAX)
         levels.append(IdentityLevel(isv_svn=isv_svn, status=status, date=date, advisory_ids=advisory_ids))

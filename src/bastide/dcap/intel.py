@@ -97,6 +97,13 @@ class TcbFindings:
             return None
         return converge(self.platform.status, self.qe.status)
 
+    def believed_after(self, calls: tuple["CallResult", ...]) -> "TcbFindings":
+        """Themselves if ``calls`` found everything genuine, be it good or not; else nothing."""
+        *before, quote = (call.status for call in calls)
+        genuine = not any(status.is_error for status in before)
+        judged = not quote.is_error or quote is QvlStatus.TCB_REVOKED
+        return self if genuine and judged else TcbFindings(platform=None, qe=None)
+
     @property
     def date(self) -> datetime | None:
         """The earlier ``tcbDate`` of the levels reached."""
@@ -126,7 +133,10 @@ def converge(platform: TcbStatus, qe: TcbStatus) -> TcbStatus:
 
 
 def find_tcb(quote: Quote, pck: PckChain, prepared: PreparedCollateral) -> TcbFindings:
-    """The levels that platform and quoting enclave reach, whether or not anything is signed."""
+    """The levels that platform and quoting enclave reach, whether or not anything is signed.
+
+    Until the calls of the library have ended well, they are what anybody may have written.
+    """
     platform, qe = None, None
     if isinstance(prepared.tcb_info, TcbInfo) and isinstance(pck.leaf, PckCertificate):
         tcb = pck.leaf.platform.tcb

@@ -89,7 +89,7 @@ class PreparedCollateral:
 
     @property
     def periods(self) -> tuple[Period, ...]:
-        """When each part that could be read is in force."""
+        """When each document and list that could be read is in force."""
         lists = (("root CRL", self.root_ca_crl), ("PCK CRL", self.pck_crl))
         documents = (("TCB info", self.tcb_info), ("QE identity", self.qe_identity))
         return (
@@ -99,7 +99,6 @@ class PreparedCollateral:
                 if not isinstance(d, MalformedError)
             ),
             *(Period(of=of, start=crl.this_update, end=crl.next_update) for of, crl in lists if isinstance(crl, Crl)),
-            *(self.signing_chain.periods if isinstance(self.signing_chain, Chain) else ()),
         )
 
     @property

@@ -18,10 +18,10 @@ class Verdict:
         tcb_info_status: the same for the TCB info.
         qe_identity_status: the same for the QE identity.
         quote_status: the same for the quote.
-        tcb_status: platform and quoting enclave taken together; None when no level is reached. Means nothing
-            unless the signatures hold: read ``acceptable`` first.
-        tcb_date: the earlier ``tcbDate`` of the levels reached.
-        advisory_ids: advisories that apply at these levels.
+        tcb_status: platform and quoting enclave taken together; None when no level is reached, or when anything
+            is not genuine.
+        tcb_date: the earlier ``tcbDate`` of the levels reached; None likewise.
+        advisory_ids: advisories that apply at these levels; none likewise.
         tcb_evaluation_data_number: the lower of both documents'.
         collateral_expired: the flag of Intel's QvE.
         valid_from: the latest instant from which collateral and certificates are in force.

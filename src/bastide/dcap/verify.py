@@ -61,7 +61,9 @@ def verify(
         verify_enclave_identity(prepared, at),
         verify_quote(parsed, pck, prepared, findings),
     )
-    subject = Subject(quote=parsed, pck=pck, prepared=prepared, findings=findings, at=at, calls=calls)
+    subject = Subject(
+        quote=parsed, pck=pck, prepared=prepared, findings=findings.believed_after(calls), at=at, calls=calls
+    )
     return _verdict(subject, appraise(subject, policy))
 
 

@@ -8,17 +8,16 @@ Source: Intel "SGX PCK Certificate and Certificate Revocation List Profile Speci
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from bastide.errors import MalformedError
-from bastide.pki.ecdsa import load_point, verify_der
+from bastide.pki.ecdsa import is_signed_envelope, load_point, verify_der
 
 MAX_PEM = 1 << 16
 """Longest PEM text that is read, bytes. A real chain takes 4 KiB."""
@@ -38,7 +37,8 @@ REQUIRED_EXTENSIONS = (
 )
 """What every certificate of this PKI carries."""
 
-# Everything that `cryptography` raises when bytes are not the certificate, key or CRL they claim to be.
+# Everything that `cryptography` raises when bytes are not the certificate, key or CRL they claim to be. UserWarning is
+# among it because it warns of odd serial numbers and names, and a process may have made warnings errors.
 LIBRARY_FAULTS = (
     ValueError,
     TypeError,
@@ -47,6 +47,7 @@ LIBRARY_FAULTS = (
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
+    UserWarning,
 )
 
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
@@ -85,14 +86,14 @@ def _load(block: bytes, position: int) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(block)
         extensions = certificate.extensions
-        certificate.public_bytes(Encoding.DER)
         _ = (certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
-        key, version, algorithm = certificate.public_key(), certificate.version, certificate.signature_algorithm_oid
+        key, version, envelope = certificate.public_key(), certificate.version, certificate.public_bytes(Encoding.DER)
     except LIBRARY_FAULTS as fault:
         raise MalformedError(
             "pki.certificate.format", f"expected an X.509 certificate: {fault}", where=where
         ) from fault
-    if version is not x509.Version.v3 or algorithm != SignatureAlgorithmOID.ECDSA_WITH_SHA256 or not _is_p256(key):
+    is_ecdsa = is_signed_envelope(envelope, certificate.tbs_certificate_bytes, certificate.signature)
+    if version is not x509.Version.v3 or not is_ecdsa or not _is_p256(key):
         raise MalformedError(
             "pki.certificate.algorithm", "expected X.509 version 3 with ECDSA on P-256 and SHA-256", where=where
         )
@@ -161,8 +162,6 @@ def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         key = public_key(issuer)
     except MalformedError:
         return False
-    if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-        return False
     return verify_der(key, certificate.signature, certificate.tbs_certificate_bytes)
 
 
@@ -191,16 +190,6 @@ def basic_constraints(certificate: x509.Certificate) -> x509.BasicConstraints | 
         if isinstance(extension.value, x509.BasicConstraints):
             return extension.value
     return None
-
-
-def is_expired(certificate: x509.Certificate, at: datetime) -> bool:
-    """Whether ``at`` (aware) lies after notAfter; at notAfter itself the certificate is still valid."""
-    return at > certificate.not_valid_after_utc
-
-
-def is_not_yet_valid(certificate: x509.Certificate, at: datetime) -> bool:
-    """Whether ``at`` (aware) lies before notBefore. Intel's library does not ask this."""
-    return at < certificate.not_valid_before_utc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,10 @@ from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import SignatureAlgorithmOID
 
 from bastide.errors import MalformedError
 from bastide.pki.chain import LIBRARY_FAULTS, public_key
-from bastide.pki.ecdsa import verify_der
+from bastide.pki.ecdsa import is_signed_envelope, verify_der
 
 MAX_CRL = 1 << 20
 """Longest CRL that is read, in any encoding, bytes. A real one takes 3 KiB."""
@@ -34,7 +33,6 @@ class Crl:
         number: the crlNumber extension; None when there is none.
         has_authority_key_identifier: whether that extension is there.
         revoked: serial numbers of revoked certificates.
-        der: the whole list, DER.
         tbs: the bytes that the CA signed.
         signature: the CA's ECDSA signature, DER.
     """
@@ -45,7 +43,6 @@ class Crl:
     number: int | None
     has_authority_key_identifier: bool
     revoked: frozenset[int]
-    der: bytes
     tbs: bytes
     signature: bytes
 
@@ -67,7 +64,7 @@ class Crl:
 
     @classmethod
     def _of(cls, crl: x509.CertificateRevocationList) -> Self:
-        if crl.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
+        if not is_signed_envelope(crl.public_bytes(Encoding.DER), crl.tbs_certlist_bytes, crl.signature):
             raise MalformedError("pki.crl.algorithm", "expected a CRL signed with ECDSA and SHA-256")
         if crl.next_update_utc is None:
             raise MalformedError("pki.crl.next-update", "expected nextUpdate, the CRL has none")
@@ -84,7 +81,6 @@ class Crl:
                 isinstance(extension.value, x509.AuthorityKeyIdentifier) for extension in crl.extensions
             ),
             revoked=frozenset(entry.serial_number for entry in crl),
-            der=crl.public_bytes(Encoding.DER),
             tbs=crl.tbs_certlist_bytes,
             signature=crl.signature,
         )

@@ -17,11 +17,13 @@ SIGNATURE_SIZE = 64
 """A raw signature: r || s, 32 bytes each, big-endian."""
 
 _SCHEME = ec.ECDSA(SHA256())
+_ALGORITHM = bytes.fromhex("300a06082a8648ce3d040302")  # AlgorithmIdentifier of ecdsa-with-SHA256, no parameters
+_BIT_STRING = 0x03
 
 
 def load_point(point: bytes) -> ec.EllipticCurvePublicKey | None:
     """The P-256 key of an uncompressed SEC 1 point (65 bytes, 04 first); None when it is not on the curve."""
-    if len(point) != POINT_SIZE or point[0] != 4:
+    if len(point) != POINT_SIZE:  # leaves only the uncompressed form
         return None
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
@@ -44,3 +46,15 @@ def verify_der(key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes)
     except (InvalidSignature, ValueError, UnsupportedAlgorithm):
         return False
     return True
+
+
+def is_signed_envelope(envelope: bytes, signed: bytes, signature: bytes) -> bool:
+    """Whether a certificate or CRL is exactly ``signed``, the name of this scheme, and ``signature`` as a BIT STRING.
+
+    Neither the name nor the count of unused bits is covered by the signature. Only one form of each is accepted, so
+    that nobody can make a second, differing envelope of the same signed bytes.
+
+    Source: RFC 5280 clauses 4.1.1 and 5.1.1; RFC 5758 clause 3.2.
+    """
+    bits = bytes((_BIT_STRING, len(signature) + 1 & 0xFF, 0)) + signature
+    return envelope.endswith(signed + _ALGORITHM + bits)

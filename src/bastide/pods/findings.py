@@ -1,5 +1,6 @@
 """What admission has to say about one place of a pod."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -47,3 +48,8 @@ def warn(code: str, path: Path, message: str, hint: str) -> Finding:
 def refuse_malformed(path: Path, error: MalformedError) -> Finding:
     """A refusal that says what a parser said."""
     return refuse(error.code, path, error.message, error.hint or "correct the field")
+
+
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Refusals, then warnings, then remarks; each in the order in which they were found."""
+    return tuple(sorted(findings, key=lambda finding: tuple(Severity).index(finding.severity)))

@@ -7,7 +7,7 @@ and the quoting daemon, block devices in their place, privileges, tolerations of
 from collections.abc import Iterator, Mapping, Sequence
 
 from bastide.pods import lint_containers, lint_pod, lint_sgx
-from bastide.pods.findings import Finding
+from bastide.pods.findings import Finding, worst_first
 from bastide.pods.policy import AdmissionPolicy
 from bastide.pods.request import SgxRequest
 from bastide.units import Bytes
@@ -33,13 +33,13 @@ def lint(
         present_epc: bytes of allocatable EPC of each node that runs now.
     """
     findings = [*_about_every_pod(pod, request, policy)]
-    if request.wants_sgx or request.problems:
+    if any(ask.asks for ask in request.containers):
         findings += lint_sgx.provision(pod, request, policy, namespace)
         findings += lint_sgx.devices(request)
         findings += lint_sgx.capacity(request, declared_classes, present_epc)
         findings += lint_pod.windows(pod)
         findings += lint_pod.foreign_labels(pod)
-    return lint_sgx.worst_first(findings)
+    return worst_first(findings)
 
 
 def _about_every_pod(pod: Mapping[str, object], request: SgxRequest, policy: AdmissionPolicy) -> Iterator[Finding]:

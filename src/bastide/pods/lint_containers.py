@@ -63,7 +63,7 @@ def _mutable(path: Path, image: ImageReference) -> Finding:
     return warn(
         "image.mutable-tag",
         path,
-        f"the image is named by {seen}, which its owner can move to another enclave",
+        f"the image is named by {seen}, which its owner can move to other content",
         "name it by digest: name@sha256:<64 hex digits>",
     )
 

@@ -7,7 +7,7 @@ Source: Kubernetes "Extended resources"; Intel device plugins for Kubernetes v0.
 from collections.abc import Iterator, Mapping, Sequence
 
 from bastide.errors import MalformedError
-from bastide.pods.findings import Finding, Severity, refuse, warn
+from bastide.pods.findings import Finding, refuse, warn
 from bastide.pods.images import ImageReference
 from bastide.pods.lint_containers import image_of
 from bastide.pods.policy import AdmissionPolicy
@@ -17,6 +17,7 @@ from bastide.pods.resources import ENCLAVE, EPC, PROVISION, QE, REGISTRATION, di
 from bastide.pods.tree import Path, at, text
 from bastide.units import Bytes, format_bytes
 
+_USE_SOCKET = f"for quotes without the device annotate {QUOTE_PROVIDER}: {AESMD} (and give no container that name); or "
 _ANNOTATION: Path = ("metadata", "annotations", QUOTE_PROVIDER)
 
 
@@ -45,8 +46,8 @@ def provision(pod: object, request: SgxRequest, policy: AdmissionPolicy, namespa
             by_resource.path if by_resource else _ANNOTATION,
             f"container {ask.name!r} asks for {name}; the admission policy does not allow it to service account"
             f" {account!r} in namespace {namespace!r}",
-            f"for quotes without the device annotate {QUOTE_PROVIDER}: {AESMD}; or let the cluster's owner add"
-            f" {{namespace: {namespace}, serviceAccount: {account}}} to spec.provision.allow of the admission policy",
+            f"{_USE_SOCKET}let the cluster's owner add {{namespace: {namespace}, serviceAccount: {account}}} to"
+            " spec.provision.allow of the admission policy",
         )
 
 
@@ -127,8 +128,3 @@ def capacity(request: SgxRequest, declared: Mapping[str, Bytes], present: Sequen
             f"{asked}; the largest node that runs now can allocate {format_bytes(largest_now)}",
             "the pod stays Pending until a larger node joins: check that its pool can scale up",
         )
-
-
-def worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Refusals, then warnings, then remarks; each in the order in which they were found."""
-    return tuple(sorted(findings, key=lambda finding: tuple(Severity).index(finding.severity)))

@@ -15,6 +15,7 @@ from bastide.pods.tree import Path, shape_of, text
 from bastide.pods.yaml_reader import Node, compose, decode
 
 _DIAGNOSED: Final = ("manifest.yaml", "manifest.key", "manifest.duplicate-key", "manifest.tag", "manifest.alias")
+_TAB: Final = re.compile(r" *\t")
 _TEMPLATE: Final = re.compile(r"\{\{|\{%")
 _SPACED_TAG: Final = re.compile(
     r"^(?:[ \t]*-)?[ \t]*image:[ \t]+([^\s'\"#]+):[ \t]+(\w[\w.-]{0,127})[ \t]*(?:#.*)?\r?$", re.MULTILINE
@@ -125,16 +126,27 @@ def _diagnose(content: str, name: str, error: MalformedError) -> MalformedError:
     if error.code not in _DIAGNOSED:
         return error
     line = int((error.where or "").rpartition(":")[2])
-    lines = content.splitlines()
-    failing = lines[line - 1] if line <= len(lines) else ""
-    if _TEMPLATE.search(failing):
-        return _template_error(name, line, failing)
+    lines = ["", *content.splitlines(), ""][: line + 1]
+    failing = lines[-1]
+    template = _template_line(lines)
+    if template is not None:
+        return _template_error(name, template, lines[template])
     flattened = _flattened_error(content, name)
     spaced = _SPACED_TAG.search(content if flattened is not None else failing)
     if spaced is not None:
         at_line = line if flattened is None else _line_at(content, spaced.start(1))
         return _spaced_tag_error(spaced, f"{name}:{at_line}", is_flattened=flattened is not None)
+    if _TAB.match(failing):
+        error.hint = "indent with spaces: YAML takes no tabs"
     return flattened or error
+
+
+def _template_line(lines: list[str]) -> int | None:
+    """Which line of a template YAML fails on: the last of ``lines``, or above it one that is a template action only."""
+    if _TEMPLATE.search(lines[-1]):
+        return len(lines) - 1
+    above = next((number for number in range(len(lines) - 2, 0, -1) if lines[number].strip()), 0)
+    return above if _TEMPLATE.match(lines[above].strip()) else None
 
 
 def _template_error(name: str, line: int, failing: str) -> MalformedError:

@@ -15,7 +15,7 @@ from bastide.pods.lint import lint
 from bastide.pods.lint_pod import TOLERATION_KEY
 from bastide.pods.policy import AdmissionPolicy
 from bastide.pods.quoting import quoting
-from bastide.pods.request import ContainerAsk, Role, SgxRequest, sgx_request
+from bastide.pods.request import ContainerAsk, SgxRequest, sgx_request
 from bastide.pods.resources import ENCLAVE, EPC, PROVISION, QE, QUOTE, REGISTRATION, device_count, dialect_of, epc_of
 from bastide.pods.tree import Path, at, mapping, sequence, text
 from bastide.units import Bytes, format_quantity, parse_quantity
@@ -85,10 +85,9 @@ def admit(
 def _canonical(editor: Editor, request: SgxRequest) -> None:
     quotes = quoting(editor.tree, request)
     for ask in request.containers:
-        if ask.role is not Role.EPHEMERAL:
-            wanted = _wanted(ask, needs_socket=ask in quotes.socket, needs_provision=ask in quotes.provision)
-            for where in ("limits", "requests"):
-                _rewrite(editor, ask, where, wanted)
+        wanted = _wanted(ask, needs_socket=ask in quotes.socket, needs_provision=ask in quotes.provision)
+        for where in ("limits", "requests"):
+            _rewrite(editor, ask, where, wanted)
     if not _tolerates_taint(editor.tree):
         toleration = {"key": TOLERATION_KEY, "operator": "Exists"}
         editor.append(_TOLERATIONS, toleration, "SGX nodes may be tainted against pods without SGX")

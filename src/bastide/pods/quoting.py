@@ -17,7 +17,7 @@ Source: Intel device plugins for Kubernetes v0.36, SGX admission webhook; Bastid
 from dataclasses import dataclass
 
 from bastide.pods.hostpaths import is_aesmd
-from bastide.pods.request import AESMD, ContainerAsk, Role, SgxRequest
+from bastide.pods.request import AESMD, ContainerAsk, SgxRequest
 from bastide.pods.tree import at, sequence, text
 
 
@@ -37,7 +37,7 @@ class Quoting:
 def quoting(pod: object, request: SgxRequest) -> Quoting:
     """Which containers of ``pod`` need what to make quotes, by its annotation."""
     provider = request.quote_provider
-    users = [ask for ask in request.containers if ask.role is not Role.EPHEMERAL and (ask.epc or ask.enclave)]
+    users = [ask for ask in request.containers if ask.epc or ask.enclave]
     return Quoting(
         socket=tuple(
             ask for ask in users if provider == AESMD and ask.name != AESMD and not brings_socket(at(pod, ask.path))

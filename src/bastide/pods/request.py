@@ -1,7 +1,7 @@
 """What one pod asks of SGX: the same value for every dialect.
 
-Public API: ``sgx_request(pod) -> SgxRequest``, ``pod_epc(containers)``. Nothing here raises: what is wrong with a pod is
-a ``Problem`` in ``SgxRequest.problems``, for admission to turn into refusals.
+Public API: ``sgx_request(pod) -> SgxRequest``, ``pod_epc(containers)``. Nothing here raises: what is wrong with a pod
+is a ``Problem`` in ``SgxRequest.problems``, for admission to turn into refusals.
 
 Source: Kubernetes "Resource Management for Pods and Containers" (extended resources), "Sidecar Containers" (resource
 sharing); Intel device plugins for Kubernetes, SGX admission webhook (quote-provider annotation).

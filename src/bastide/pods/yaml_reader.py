@@ -128,6 +128,8 @@ def _encoding_error(name: str, line: int, message: str) -> MalformedError:
 def compose(text: str, name: str) -> Iterator[Node]:
     """The root nodes of the documents of ``text``, in order.
 
+    JSON is read as the YAML that it is: a character beyond U+FFFF must stand as itself, not as two ``\\u`` escapes.
+
     Raises:
         MalformedError: ``manifest.yaml`` (syntax), ``manifest.duplicate-key``, ``manifest.key`` (a key that is no
             text), ``manifest.scalar`` (a number that cannot be read), ``manifest.tag``, ``manifest.alias``,
@@ -150,12 +152,13 @@ def compose(text: str, name: str) -> Iterator[Node]:
 
 def _syntax_error(error: yaml.YAMLError, name: str) -> MalformedError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "context", None) or "not YAML"
-    hint = (
-        "indent with spaces, not tabs" if "'\\t'" in problem else "check the indentation and the quotes near this line"
+    problem = getattr(error, "problem", None) or getattr(error, "context", None) or "unreadable text"
+    return MalformedError(
+        "manifest.yaml",
+        f"not YAML: {problem}",
+        hint="check the indentation and the quotes near this line",
+        where=f"{name}:{mark.line + 1 if mark is not None else 1}",
     )
-    where = f"{name}:{mark.line + 1}" if mark is not None else name
-    return MalformedError("manifest.yaml", f"not YAML: {problem}", hint=hint, where=where)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -344,7 +347,7 @@ class _Composer:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             message = f"more than {MAX_NODES} values once aliases are written out"
-            raise self._error(line, "too-many-nodes", message, _SPLIT)
+            raise self._error(line, "too-many-nodes", message, "use fewer aliases, or split the file")
 
     def _error(self, line: int, defect: str, message: str, hint: str) -> MalformedError:
         return MalformedError(f"manifest.{defect}", message, hint=hint, where=f"{self._name}:{line}")

@@ -36,6 +36,8 @@ STEP_BUDGET = 200_000
 _MOST_SEEN = 3
 
 _Choice = Mapping[str, Claim]
+_Bound = Mapping[str, tuple[Claim, ...]]
+_NO_CHOICE: tuple[_Choice, ...] = ({},)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,7 @@ class _Run:
         produced: tuple[Claim, ...] = ()
         why = ""
         for condition in rule.conditions:
-            matched = self._match(condition, bound)
+            matched = self._match(self.incoming, condition.properties, bound)
             conditions.append(ConditionTrace(condition=render_condition(condition), matched=matched))
             if not matched:
                 why = f"condition {len(conditions)}: {self._why_not(condition, bound)}"
@@ -179,24 +181,25 @@ class _Run:
 
     # conditions
 
-    def _match(self, condition: Condition, bound: Mapping[str, tuple[Claim, ...]]) -> tuple[Claim, ...]:
-        return tuple(claim for claim in self.incoming if self._satisfies(claim, condition.properties, bound))
-
-    def _satisfies(
-        self, claim: Claim, properties: Sequence[PropertyCondition], bound: Mapping[str, tuple[Claim, ...]]
-    ) -> bool:
-        choices = _choices((prop.expression for prop in properties), bound)
-        return any(all(self._holds(claim, prop, choice) for prop in properties) for choice in choices)
+    def _match(
+        self, claims: Sequence[Claim], properties: Sequence[PropertyCondition], bound: _Bound
+    ) -> tuple[Claim, ...]:
+        names = _names(prop.expression for prop in properties)
+        return tuple(
+            claim
+            for claim in claims
+            if any(all(self._holds(claim, prop, choice) for prop in properties) for choice in _choices(names, bound))
+        )
 
     def _holds(self, claim: Claim, condition: PropertyCondition, choice: _Choice) -> bool:
         self._spend()
         return _compare(condition.operator, claim.read(condition.property), _value(condition.expression, choice))
 
-    def _why_not(self, condition: Condition, bound: Mapping[str, tuple[Claim, ...]]) -> str:
+    def _why_not(self, condition: Condition, bound: _Bound) -> str:
         """The first property condition, by type first, at which the last candidates were lost."""
-        candidates: list[Claim] = self.incoming
+        candidates: Sequence[Claim] = self.incoming
         for prop in sorted(condition.properties, key=lambda prop: prop.property is not Property.TYPE):
-            remaining = [claim for claim in candidates if self._satisfies(claim, (prop,), bound)]
+            remaining = self._match(candidates, (prop,), bound)
             if not remaining:
                 return f"no claim has {render_comparison(prop)}{_seen(prop, candidates)}"
             candidates = remaining
@@ -204,7 +207,7 @@ class _Run:
 
     # actions
 
-    def _act(self, rule: Rule, bound: Mapping[str, tuple[Claim, ...]]) -> tuple[tuple[Claim, ...], str]:
+    def _act(self, rule: Rule, bound: _Bound) -> tuple[tuple[Claim, ...], str]:
         held = "every condition held" if rule.conditions else "it has no conditions"
         faults: list[str] = []
         match rule.action.claim:
@@ -223,10 +226,11 @@ class _Run:
                 self.properties.append(claim)
         return tuple(made), "; ".join((held, *faults))
 
-    def _make(self, new: NewClaim, bound: Mapping[str, tuple[Claim, ...]]) -> tuple[list[Claim], list[str]]:
+    def _make(self, new: NewClaim, bound: _Bound) -> tuple[list[Claim], list[str]]:
         made: list[Claim] = []
         faults: dict[str, None] = {}  # keeps order, drops repeats
-        for choice in _choices((assignment.expression for assignment in new.assignments), bound):
+        names = _names(assignment.expression for assignment in new.assignments)
+        for choice in _choices(names, bound):
             self._spend()
             claim = _new_claim({part.property: _value(part.expression, choice) for part in new.assignments})
             if isinstance(claim, Claim):
@@ -236,11 +240,16 @@ class _Run:
         return made, list(faults)
 
 
-def _choices(expressions: Iterable[Expression], bound: Mapping[str, tuple[Claim, ...]]) -> Iterator[_Choice]:
-    """Every way to pick one claim for each identifier that the expressions refer to; one empty way for none."""
-    names = dict.fromkeys(part.identifier for part in expressions if isinstance(part, Reference))
-    for picked in itertools.product(*(bound[name] for name in names)):
-        yield dict(zip(names, picked, strict=True))
+def _names(expressions: Iterable[Expression]) -> tuple[str, ...]:
+    """The identifiers that the expressions refer to, each once."""
+    return tuple(dict.fromkeys(part.identifier for part in expressions if isinstance(part, Reference)))
+
+
+def _choices(names: tuple[str, ...], bound: _Bound) -> Iterable[_Choice]:
+    """Every way to pick one claim for each name; one empty way when there is no name."""
+    if not names:
+        return _NO_CHOICE
+    return (dict(zip(names, picked, strict=True)) for picked in itertools.product(*(bound[name] for name in names)))
 
 
 def _value(expression: Expression, choice: _Choice) -> str | int | bool:

@@ -97,7 +97,8 @@ class KeyPolicy(IntFlag):
 
 _NO_POLICY = KeyPolicy(0)
 _KSS_POLICY = KeyPolicy.NOISVPRODID | KeyPolicy.CONFIGID | KeyPolicy.ISVFAMILYID | KeyPolicy.ISVEXTPRODID
-_KNOWN_POLICY = _KSS_POLICY | KeyPolicy.MRENCLAVE | KeyPolicy.MRSIGNER
+# As numbers: inverting an IntFlag would forget the bits that it has no name for.
+_UNKNOWN_POLICY = 0xFFFF & ~int(_KSS_POLICY | KeyPolicy.MRENCLAVE | KeyPolicy.MRSIGNER)
 
 
 class KeyRefusal(IntEnum):
@@ -155,7 +156,7 @@ class KeyRequest:
         record = _KEYREQUEST.parse(raw)
         numbers = record.numbers
         policy = KeyPolicy(numbers["key_policy"])
-        if policy & ~_KNOWN_POLICY:
+        if policy & _UNKNOWN_POLICY:
             raise MalformedError(
                 "sgx.keyrequest.key_policy", f"expected zero in bits 15:6, seen {numbers['key_policy']:#x}"
             )
@@ -349,7 +350,7 @@ def _key_name(request: KeyRequest) -> KeyName:
 
 def _check_policy(request: KeyRequest, identity: EnclaveIdentity) -> None:
     needs_kss = request.key_policy & _KSS_POLICY
-    if request.key_policy & ~_KNOWN_POLICY or (needs_kss and AttributeFlags.KSS not in identity.attributes.flags):
+    if request.key_policy & _UNKNOWN_POLICY or (needs_kss and AttributeFlags.KSS not in identity.attributes.flags):
         raise MalformedError(
             "sgx.keyrequest.key_policy",
             f"key policy {int(request.key_policy):#x} has unknown bits or needs the KSS attribute",

@@ -111,7 +111,7 @@ class Cpu:
         enclave = self._growing(eid, offset, 1, "eadd")
         if secinfo.page_type is PageType.TCS:
             tcs = Tcs.parse(content)
-            content = replace(tcs, flags=tcs.flags & ~TcsFlags.DBGOPTIN).build()
+            content = replace(tcs, flags=TcsFlags(int(tcs.flags) & ~int(TcsFlags.DBGOPTIN))).build()
             secinfo = SecInfo(page_flags=PageFlags(0), page_type=PageType.TCS)
         elif secinfo.page_type is not PageType.REG:
             raise MalformedError("eadd.page_type", f"EADD takes REG and TCS pages, not {secinfo.page_type.name}")

@@ -23,7 +23,8 @@ _STACK_FILL = b"\xcc" * PAGE_SIZE
 _CODE = SecInfo(page_flags=PageFlags.R | PageFlags.X, page_type=PageType.REG)
 _DATA = SecInfo(page_flags=PageFlags.R | PageFlags.W, page_type=PageType.REG)
 _TCS = SecInfo(page_flags=PageFlags(0), page_type=PageType.TCS)
-_ALL_FLAGS = AttributeFlags(0xFFFF_FFFF_FFFF_FFFF)
+# Every flag but INIT, which EINIT sets itself. (`~INIT` would cover named flags only.)
+_FORCED_FLAGS = AttributeFlags(0xFFFF_FFFF_FFFF_FFFE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ def build_image(name: str, code: bytes, *, heap_pages: int, signing: Signing) ->
         date=signing.date,
         attributes=attributes,
         # All flags are forced: in particular, an enclave signed without DEBUG cannot be started with it.
-        attribute_mask=Attributes(flags=_ALL_FLAGS & ~AttributeFlags.INIT, xfrm=int(Xfrm.X87 | Xfrm.SSE)),
+        attribute_mask=Attributes(flags=_FORCED_FLAGS, xfrm=int(Xfrm.X87 | Xfrm.SSE)),
         enclave_hash=_measure(secs, runs).digest(),
         isv_prod_id=signing.product_id,
         isv_svn=signing.svn,

@@ -29,6 +29,7 @@ from bastide.node.ports import Hardware
 from bastide.sim.devicemanager import DeviceManager, UnexpectedAdmissionError
 
 _CALL_SECONDS = 10.0
+_STOP_SECONDS = 1.0
 _START_SECONDS = 20.0
 _LAB_INTERVAL = 0.1
 
@@ -70,13 +71,13 @@ class Kubelet(rpc.RegistrationServicer):
         await self._server.start()
 
     async def stop(self) -> None:
-        """Hang up on every plugin and stop serving."""
+        """Stop serving and hang up on every plugin."""
+        if self._server is not None:
+            await self._server.stop(_STOP_SECONDS)
+            self._server = None
         for endpoint in self._endpoints.values():
             await endpoint.close()
         self._endpoints.clear()
-        if self._server is not None:
-            await self._server.stop(None)
-            self._server = None
 
     async def restart(self) -> None:
         """Stop and start; who holds which device is kept, as a kubelet's checkpoint keeps it."""
@@ -90,7 +91,7 @@ class Kubelet(rpc.RegistrationServicer):
         refusal = _refusal(request)
         if refusal:
             await context.abort(grpc.StatusCode.UNKNOWN, refusal)
-        if former := self._endpoints.pop(request.resource_name, None):
+        while former := self._endpoints.pop(request.resource_name, None):
             await former.close()
         self._endpoints[request.resource_name] = _Endpoint(
             self._dir / request.endpoint, lambda devices: self._listed(request.resource_name, devices)

@@ -1,5 +1,6 @@
 """Make-believe SGX platforms: fuses, PCK, quoting enclave; and the collateral that certifies them. SIMULATION."""
 
+import hashlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -53,6 +54,12 @@ def enclave_signing_key(state: LabState, name: str) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise MalformedError("lab.state.key", f"keys/{name}.pem holds no RSA key", hint="use a new --state folder")
     return key
+
+
+def mr_signer_of(key: rsa.RSAPrivateKey) -> MrSigner:
+    """MRSIGNER of what a key signs: SHA-256 of its modulus, 384 bytes little-endian."""
+    modulus = key.public_key().public_numbers().n.to_bytes(ENCLAVE_KEY_BITS // 8, "little")
+    return MrSigner(hashlib.sha256(modulus).digest())
 
 
 def make_pki(state: LabState, now: datetime) -> intel.Pki:

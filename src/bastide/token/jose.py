@@ -196,6 +196,7 @@ def _instant(claims: Mapping[str, Json], name: str) -> int | float:
 
 def _check_audience(claims: Mapping[str, Json], audience: str | None) -> None:
     seen = claims.get("aud")
-    named = seen if isinstance(seen, list) else [] if seen is None else [seen]
-    if (seen is not None or audience is not None) and audience not in named:
+    if seen is None and audience is None:
+        return
+    if audience is None or audience not in (seen if isinstance(seen, list) else [seen]):
         raise UntrustedError("token.audience", f"expected audience {audience!r}, seen {seen!r}")

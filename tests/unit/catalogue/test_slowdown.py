@@ -71,3 +71,8 @@ def test_refuses_sizes_that_cannot_be(epc, working_set):
     with pytest.raises(ConfigError) as caught:
         estimate(epc, working_set, SgxGeneration.SGX2)
     assert caught.value.code == "catalogue.slowdown.size"
+
+
+def test_reading_from_end_to_end_swaps_once_in_64_cache_lines():
+    found = estimate(GIB, 2 * GIB, SgxGeneration.SGX2)
+    assert found.factor_low - 1 == pytest.approx((found.typical - 1) / 64)

@@ -1,7 +1,8 @@
+import asyncio
+import socket
+
 import grpc.aio
 import pytest
-from support.bounded import eventually, run_bounded, socket_folder
-from support.kubelets import DeafKubelet, plugin_stub, registration
 
 from bastide._proto import deviceplugin_v1beta1_pb2 as pb
 from bastide.errors import UnavailableError
@@ -9,6 +10,8 @@ from bastide.node.described import WITHOUT_SGX, sgx_inventory
 from bastide.node.devices import MOST_DEVICES, DeviceLimits, offers
 from bastide.node.kubelet.deviceplugin import DevicePlugin, register, serving
 from bastide.units import MIB, Bytes
+from support.bounded import eventually, run_bounded, socket_folder
+from support.kubelets import DeafKubelet, plugin_stub, registration
 
 
 def _offer(inventory=None, **limits):
@@ -57,6 +60,7 @@ def test_an_offer_that_is_the_same_is_not_sent_again():
         lists = aiter(stream)
         await anext(lists)
         plugin.publish(_offer(enclave=3))
+        await asyncio.sleep(0.05)
         plugin.publish(_offer(WITHOUT_SGX, enclave=3))
         assert (await anext(lists)).devices[0].health == "Unhealthy"
         stream.cancel()
@@ -133,10 +137,11 @@ def test_the_longest_list_stays_far_below_the_kubelets_message_limit():
 def test_a_socket_left_by_a_former_run_is_replaced():
     async def served():
         with socket_folder() as folder:
-            (folder / "p.sock").touch()
-            (folder / "p.sock").unlink()
-            async with serving(DevicePlugin(_offer()), folder / "p.sock") as first:
-                assert first is not None
+            path = folder / "p.sock"
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(str(path))
+            async with serving(DevicePlugin(_offer()), path), plugin_stub(path) as stub:
+                await stub.GetDevicePluginOptions(pb.Empty(), timeout=5)
 
     run_bounded(served)
 

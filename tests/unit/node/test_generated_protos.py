@@ -31,7 +31,9 @@ def test_generating_twice_gives_the_same_files(tmp_path):
 
 def test_services_bear_the_names_that_the_kubelet_dials():
     assert pb.DESCRIPTOR.package == "v1beta1"
-    methods = {name: [method.name for method in service.methods] for name, service in pb.DESCRIPTOR.services_by_name.items()}
+    methods = {
+        name: [method.name for method in service.methods] for name, service in pb.DESCRIPTOR.services_by_name.items()
+    }
     assert methods == {
         "Registration": ["Register"],
         "DevicePlugin": [

@@ -65,9 +65,7 @@ def test_provision_is_granted_by_its_own_resource_only():
 def test_quote_mounts_the_aesm_directory_read_only_and_says_so_to_the_library():
     elsewhere = dataclasses.replace(NODE, aesm=AesmSocket(path="/run/quoting/aesm.socket"))
     grant = _offers(elsewhere)[QUOTE].allocate(["sgx-quote-3"])
-    assert grant.mounts == (
-        GrantedMount(host_path="/run/quoting", container_path="/var/run/aesmd", read_only=True),
-    )
+    assert grant.mounts == (GrantedMount(host_path="/run/quoting", container_path="/var/run/aesmd", read_only=True),)
     assert grant.environment == (("SGX_AESM_ADDR", "1"),)
 
 

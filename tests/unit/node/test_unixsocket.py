@@ -2,10 +2,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.bounded import socket_folder
 
 from bastide.errors import ConfigError
 from bastide.node.kubelet.unixsocket import LONGEST_PATH, SocketIdentity, socket_address
+from support.bounded import socket_folder
 
 
 def test_accepts_the_longest_path_that_the_kernel_takes():

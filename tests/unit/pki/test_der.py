@@ -61,6 +61,7 @@ def test_reads_and_writes_the_encodings_of_x690(value: der.Value, encoding: str)
         ("01020000", "boolean"),
         ("0600", "oid"),
         ("060188", "oid"),
+        ("06022a88", "oid"),
         ("0603800101", "oid"),
         ("060c2a8181818181818181818101", "oid"),
         ("0500", "tag"),

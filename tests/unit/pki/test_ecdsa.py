@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bastide.pki.chain import INTEL_ROOT
-from bastide.pki.ecdsa import load_point, verify_der, verify_raw
+from bastide.pki.ecdsa import is_signed_envelope, load_point, verify_der, verify_raw
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 KEY = ec.derive_private_key(5, ec.SECP256R1())
@@ -38,6 +38,14 @@ def test_refuses_a_raw_signature_of_another_size(size: int) -> None:
     assert not verify_raw(KEY.public_key(), (raw(R, S) + b"\0")[:size], MESSAGE)
 
 
+def test_refuses_a_short_form_of_a_signature_whose_s_begins_with_zero() -> None:
+    s = ORDER
+    while s >= 1 << 248:
+        r, s = decode_dss_signature(KEY.sign(MESSAGE, ec.ECDSA(SHA256())))
+    assert verify_raw(KEY.public_key(), raw(r, s), MESSAGE)
+    assert not verify_raw(KEY.public_key(), raw(r, s)[:32] + raw(r, s)[33:], MESSAGE)
+
+
 def test_refuses_der_that_is_no_signature() -> None:
     assert not verify_der(KEY.public_key(), b"\x30\x03\x02\x01\x01", MESSAGE)
 
@@ -62,3 +70,19 @@ def test_loads_an_uncompressed_point() -> None:
 )
 def test_gives_no_key_for_what_is_no_uncompressed_curve_point(point: bytes) -> None:
     assert load_point(point) is None
+
+
+ALGORITHM = bytes.fromhex("300a06082a8648ce3d040302")
+
+
+def test_knows_the_one_envelope_of_a_signature() -> None:
+    bits = b"\x03" + bytes((len(SIGNATURE) + 1, 0)) + SIGNATURE
+    assert is_signed_envelope(b"\x30\x66tbs" + ALGORITHM + bits, b"tbs", SIGNATURE)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "unused_bits"), [(ALGORITHM[:-1] + b"\x03", 0), (ALGORITHM + b"\x05\0", 0), (ALGORITHM, 1)]
+)
+def test_refuses_an_envelope_with_another_algorithm_or_unused_bits(algorithm: bytes, unused_bits: int) -> None:
+    bits = b"\x03" + bytes((len(SIGNATURE) + 1, unused_bits)) + SIGNATURE
+    assert not is_signed_envelope(b"tbs" + algorithm + bits, b"tbs", SIGNATURE)

@@ -64,6 +64,10 @@ def test_refuses_an_eighth_part() -> None:
     assert code_of((*entries_of(platform()), (f"{SGX_EXTENSIONS_OID}.8", 1))) == "pki.pck.parts"
 
 
+def test_refuses_an_entry_that_is_no_pair_among_the_parts() -> None:
+    assert code_of((*entries_of(platform(platform_ca=False)), ("1.2", 1, 1))) == "pki.pck.parts"
+
+
 def test_refuses_parts_out_of_order() -> None:
     first, second, *rest = entries_of(platform())
     assert code_of((second, first, *rest)) == "pki.pck.parts"

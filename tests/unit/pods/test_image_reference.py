@@ -48,7 +48,7 @@ def test_reads_reference(text: str, registry: str, repository: str, tag: str | N
         ("example.com:port/a", "image.syntax"),
         ("f" * 64, "image.syntax"),
         ("a/" + "b" * 300, "image.syntax"),
-        ("a" * 2000, "image.syntax"),
+        ("a." * 600 + "example/a", "image.syntax"),
         ("ubuntu:", "image.tag"),
         ("ubuntu:.hidden", "image.tag"),
         ("ubuntu:" + "t" * 129, "image.tag"),

@@ -74,7 +74,11 @@ MASKED = {"attributes", "mask", "misc_select", "cet", "isv_svn", "cpu_svn"}
 @pytest.mark.parametrize(
     ("name", "policy", "expected"),
     [
-        (KeyName.REPORT, KeyPolicy(0), {"attributes", "misc_select", "cet", "mr_enclave", "config_id", "key_id", "epoch", "fuses"}),
+        (
+            KeyName.REPORT,
+            KeyPolicy(0),
+            {"attributes", "misc_select", "cet", "mr_enclave", "config_id", "key_id", "epoch", "fuses"},
+        ),
         (KeyName.SEAL, KeyPolicy.MRSIGNER, MASKED | {"mr_signer", "isv_prod_id", "key_id", "epoch", "fuses"}),
         (KeyName.SEAL, KeyPolicy.MRENCLAVE, MASKED | {"mr_enclave", "isv_prod_id", "key_id", "epoch", "fuses"}),
         (KeyName.SEAL, KeyPolicy.MRSIGNER | KeyPolicy.NOISVPRODID, MASKED | {"mr_signer", "key_id", "epoch", "fuses"}),

@@ -115,7 +115,7 @@ def test_dcap_qvl_refuses_a_platform_that_is_revoked(revoked: str) -> None:
     else:
         root_ca_crl = replace(root_ca_crl, revoked=(PKI.platform_ca.certificate.serial_number,))
     parts = collateral(PKI, pck, AT, root_ca_crl=root_ca_crl, pck_crl=pck_crl)
-    with pytest.raises(ValueError, match="(?i)revoked"):
+    with pytest.raises(ValueError, match=r"(?i)revoked"):
         foreign_verdict(pck, parts)
 
 
@@ -123,7 +123,7 @@ def test_dcap_qvl_with_intels_root_refuses_the_simulation() -> None:
     pck = pck_for(platform())
     chain = dump_pem_chain((PKI.platform_ca.certificate, PKI.root.certificate))
     foreign = dcap_qvl.QuoteCollateralV3.from_json(dcap_qvl_collateral(collateral(PKI, pck, AT), chain))
-    with pytest.raises(ValueError, match="UnknownIssuer|(?i)verif"):
+    with pytest.raises(ValueError, match="InvalidCrlSignature"):
         dcap_qvl.verify(quote(certification_data(PKI, pck)), foreign, int(NOW.timestamp()))
 
 
@@ -204,33 +204,21 @@ def test_documents_are_compact_json_signed_over_the_inner_bytes(part: str) -> No
     assert verify_raw(public_key(PKI.tcb_signing.certificate), bytes.fromhex(signature), signed)
 
 
-def shape(value: object) -> object:
-    """Names in order, and the kind of each value; of a list the kinds that occur."""
-    if isinstance(value, dict):
-        return {key: shape(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return sorted({str(shape(item)) for item in value})
-    return type(value).__name__
+def shape(document: bytes) -> dict[str, object]:
+    """The signed object with its levels and values replaced by what they are made of."""
+    (body, _) = json.loads(document).values()
+    level = body.pop("tcbLevels")[0]
+    kinds = {name: type(value).__name__ for name, value in body.items()}
+    return {**kinds, "tcb": list(level["tcb"]), "level": [name for name in level if name != "advisoryIDs"]}
 
 
 def test_documents_have_the_shape_of_real_ones_from_vectors() -> None:
     folder = vectors("dcap") / "collateral" / "SGX-00A067110000-e17-2025-06-19"
     ours = collateral(PKI, pck_for(platform()), AT)
-    for name, raw in (("tcb_info", ours.tcb_info), ("qe_identity", ours.qe_identity)):
-        real, made = json.loads((folder / f"{name}.json").read_bytes()), json.loads(raw)
-        for inner, levels in ((real, "tcbLevels"), (made, "tcbLevels")):
-            (body, *_) = inner.values()
-            # Whether a level has advisories varies; what a level is made of is told by the last one.
-            body[levels] = body[levels][-1:]
-        if name == "qe_identity":
-            real["enclaveIdentity"]["tcbLevels"][0].pop("advisoryIDs")
-        assert list(shape_items(made)) == list(shape_items(real))
-        assert str(shape(made)) == str(shape(real))
-
-
-def shape_items(document: dict[str, dict[str, object]]) -> list[str]:
-    """Member names of the signed object, in order."""
-    return list(next(iter(document.values())))
+    for name, made in (("tcb_info", ours.tcb_info), ("qe_identity", ours.qe_identity)):
+        real = (folder / f"{name}.json").read_bytes()
+        assert list(shape(made).items()) == list(shape(real).items())
+        assert list(json.loads(made)) == list(json.loads(real))
 
 
 def test_levels_statuses_and_identity_are_as_asked() -> None:

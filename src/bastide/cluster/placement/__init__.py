@@ -1,6 +1,6 @@
 """Where pods go: kube-scheduler's rules as a function of values.
 
-Public API: ``Node``, ``node_of_class``, ``Taint``, ``Effect``, ``PlainPods``, ``sgx_node_taints``, ``Requirements``,
+Public API: ``Node``, ``node_of_class``, ``Taint``, ``Effect``, ``sgx_node_taints``, ``Requirements``,
 ``Pod``, ``Strategy``, ``place``, ``Placement``, ``Reason``.
 """
 
@@ -8,13 +8,12 @@ from bastide.cluster.placement.model import Node, Placement, Pod, Reason, Requir
 from bastide.cluster.placement.nodes import node_of_class
 from bastide.cluster.placement.room import Strategy
 from bastide.cluster.placement.scheduler import place
-from bastide.cluster.placement.taints import Effect, PlainPods, Taint, Toleration, sgx_node_taints
+from bastide.cluster.placement.taints import Effect, Taint, Toleration, sgx_node_taints
 
 __all__ = [
     "Effect",
     "Node",
     "Placement",
-    "PlainPods",
     "Pod",
     "Reason",
     "Requirements",

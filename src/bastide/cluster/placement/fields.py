@@ -55,7 +55,7 @@ def amount_at(value: object, resource: str, path: Path) -> int:
     Raises:
         MalformedError: ``cluster.request.quantity`` when it is no quantity, negative, or past 64 bits.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if not isinstance(value, int | float | str):
         raise _quantity(f"expected a quantity, saw {shape_of(value)}", path)
     try:
         exact = parse_quantity(str(value)) * (1000 if resource == "cpu" else 1)

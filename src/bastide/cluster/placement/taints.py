@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from bastide.cluster.placement.fields import mapping_at, text_at
 from bastide.errors import MalformedError
+from bastide.pods.policy import PlainPods
 from bastide.pods.resources import EPC
 from bastide.pods.tree import Path, dotted
 
@@ -79,14 +80,6 @@ class Toleration:
             and self.key in ("", taint.key)
             and (self.exists or self.value == taint.value)
         )
-
-
-class PlainPods(StrEnum):
-    """What an SGX node does with pods that ask for no EPC."""
-
-    ALLOW = "allow"
-    LAST_RESORT = "last-resort"
-    DENY = "deny"
 
 
 def sgx_node_taints(policy: PlainPods) -> tuple[Taint, ...]:

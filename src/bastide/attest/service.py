@@ -1,0 +1,258 @@
+"""Attestation as one function of values: evidence in, token or explained refusal out.
+
+Nothing here reads a file, a socket or a clock: collateral, instant, token id and signer are arguments.
+
+Source: reference attestation-service.md sections 1 to 3; codes of refusals are Azure Attestation's.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bastide.attest.issuer import check_issuer
+from bastide.checks import Check
+from bastide.dcap import STRICT, AppraisalPolicy, Collateral, PreparedCollateral, Verdict, collateral_hashes, verify
+from bastide.errors import BastideError, MalformedError, PolicyError
+from bastide.pki.chain import TrustAnchor
+from bastide.policy import ATTESTATION_SERVICE, Claim, Decision, PolicyDocument, evaluate
+from bastide.sgx.quote import Quote
+from bastide.sgx.report import ReportBody
+from bastide.token.claims import CollateralHashes, RuntimeData, TcbFacts, TokenFrame, incoming_claims, sgx_claims
+from bastide.token.jose import Signer
+from bastide.token.json_text import Json
+
+TOKEN_LIFETIME = timedelta(hours=8)
+INVALID_PARAMETER = "InvalidParameter"
+POLICY_EVALUATION_ERROR = "PolicyEvaluationError"
+
+_RUNTIME_SOURCE = "Azure Attestation API, runtimeData"
+_POLICY_SOURCE = "attestation policy"
+_BOUND_DATA = slice(0, 32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestRequest:
+    """What a client sends.
+
+    Attributes:
+        quote: SGX quote as bytes.
+        runtime_data: data whose SHA-256 the enclave put into ``report_data[0:32]``; None when there is none.
+        runtime_is_json: the data are a JSON object, to become ``x-ms-runtime``; else they are opaque bytes.
+    """
+
+    quote: bytes
+    runtime_data: bytes | None = None
+    runtime_is_json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attested:
+    """A token, and how it came about.
+
+    Attributes:
+        token: compact JWS.
+        claims: its body.
+        verdict: of quote verification.
+        decision: of the policy, with the trace of its rules.
+        checks: every question asked, in order.
+    """
+
+    token: str
+    claims: Mapping[str, Json]
+    verdict: Verdict
+    decision: Decision
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """No token, and why.
+
+    Attributes:
+        code: Azure Attestation's error code: ``InvalidParameter`` or ``PolicyEvaluationError``.
+        message: one sentence for people.
+        refused_by: the check or rule that refused, with what it expected and saw.
+        verdict: of quote verification; None when there was no quote to verify.
+        decision: of the policy; None when it was not asked.
+        checks: every question asked, in order.
+    """
+
+    code: str
+    message: str
+    refused_by: Check
+    verdict: Verdict | None
+    decision: Decision | None
+    checks: tuple[Check, ...]
+
+
+def attest(
+    request: AttestRequest,
+    *,
+    collateral: Collateral | PreparedCollateral,
+    now: datetime,
+    root: TrustAnchor,
+    policy: PolicyDocument,
+    signer: Signer,
+    jti: str,
+    appraisal: AppraisalPolicy = STRICT,
+    lifetime: timedelta = TOKEN_LIFETIME,
+) -> Attested | Refused:
+    """Verify the quote, compare the runtime data, ask the policy, sign the token.
+
+    Args:
+        request: the client's.
+        collateral: for the quote's platform.
+        now: aware instant of judgement and of issue.
+        root: whom to trust.
+        policy: the tenant's.
+        signer: for the tenant's issuer.
+        jti: id of the token, 64 random hex digits.
+        appraisal: what quote verification accepts.
+        lifetime: of the token.
+
+    Raises:
+        ConfigError: ``attest.issuer.*`` when evidence and issuer do not agree on being a simulation.
+    """
+    check_issuer(signer.issuer, simulation=root.simulation)
+    try:
+        quote = Quote.parse(request.quote)
+    except MalformedError as error:
+        by = _check_of("quote.format", error)
+        return _refuse(INVALID_PARAMETER, by, (by,))
+    verdict = verify(quote, collateral, now, root=root, policy=appraisal)
+    raw = collateral.collateral if isinstance(collateral, PreparedCollateral) else collateral
+    hashes = CollateralHashes(quotehash=hashlib.sha256(request.quote).hexdigest(), **collateral_hashes(raw))
+    frame = TokenFrame(issuer=signer.issuer, issued_at=now, lifetime=lifetime, jti=jti)
+    return conclude(request, quote.report_body, verdict, hashes=hashes, policy=policy, signer=signer, frame=frame)
+
+
+def conclude(
+    request: AttestRequest,
+    report: ReportBody,
+    verdict: Verdict,
+    *,
+    hashes: CollateralHashes,
+    policy: PolicyDocument,
+    signer: Signer,
+    frame: TokenFrame,
+) -> Attested | Refused:
+    """From a verdict to the answer; ``attest`` for those who have verified the quote already.
+
+    Args:
+        request: the client's.
+        report: the quote's report body.
+        verdict: on that quote.
+        hashes: of quote and collateral.
+        policy: the tenant's.
+        signer: for the tenant's issuer.
+        frame: issuer, times and id of the token.
+
+    Raises:
+        ConfigError: ``attest.issuer.*``.
+    """
+    check_issuer(frame.issuer, simulation=verdict.simulation)
+    runtime, runtime_checks = _runtime(request, report)
+    checks = (*verdict.checks, *runtime_checks)
+    facts = _facts(verdict)
+    if facts is None:
+        by = next(iter(verdict.refusals), _NO_REASON)
+        return _refuse(INVALID_PARAMETER, by, checks, verdict)
+    failed = next((check for check in runtime_checks if not check.ok), None)
+    if failed is not None:
+        return _refuse(INVALID_PARAMETER, failed, checks, verdict)
+    try:
+        decision = evaluate(policy.policy, _incoming(report, facts))
+    except PolicyError as error:
+        by = _check_of("policy.evaluation", error)
+        return _refuse(POLICY_EVALUATION_ERROR, by, (*checks, by), verdict)
+    by = _policy_check(decision)
+    if not decision.authorized:
+        return _refuse_by_policy(decision, by, (*checks, by), verdict)
+    claims = sgx_claims(
+        frame=frame,
+        report=report,
+        collateral=hashes,
+        tcb=facts,
+        policy_hash=policy.hash,
+        issued=[(claim.type, claim.value) for claim in decision.issued],
+        runtime=runtime,
+    )
+    return Attested(token=signer.sign(claims), claims=claims, verdict=verdict, decision=decision, checks=(*checks, by))
+
+
+_NO_REASON = Check(name="quote.verdict", ok=False, expected="a verdict that says yes", seen="one that does not")
+
+
+def _facts(verdict: Verdict) -> TcbFacts | None:
+    """What the token tells about the platform; None when the verdict is no."""
+    number = verdict.tcb_evaluation_data_number
+    if not verdict.acceptable or verdict.tcb_status is None or number is None:
+        return None
+    return TcbFacts(
+        status=verdict.tcb_status.value,
+        date=verdict.tcb_date,
+        advisory_ids=verdict.advisory_ids,
+        evaluation_data_number=number,
+        simulation=verdict.simulation,
+    )
+
+
+def _runtime(request: AttestRequest, report: ReportBody) -> tuple[RuntimeData | None, tuple[Check, ...]]:
+    """The runtime data with the questions asked of them; None when there are none or they do not parse."""
+    if request.runtime_data is None:
+        return None, ()
+    try:
+        runtime = RuntimeData.parse(request.runtime_data, is_json=request.runtime_is_json)
+    except MalformedError as error:
+        return None, (_check_of("runtime-data.format", error),)
+    bound = report.report_data[_BOUND_DATA]
+    ok = runtime.digest == bound
+    return runtime, (
+        Check(
+            name="runtime-data.hash",
+            ok=ok,
+            expected=f"report data that begin with SHA-256 of the runtime data, {runtime.digest.hex()}",
+            seen=bound.hex(),
+            hint="" if ok else "send the very bytes that the enclave hashed: no re-encoding, no added newline",
+            source=_RUNTIME_SOURCE,
+        ),
+    )
+
+
+def _incoming(report: ReportBody, facts: TcbFacts) -> list[Claim]:
+    return [Claim(type=name, value=value, issuer=ATTESTATION_SERVICE) for name, value in incoming_claims(report, facts)]
+
+
+def _policy_check(decision: Decision) -> Check:
+    hint = "" if decision.authorized else "the trace of the rules tells which conditions did not hold, and why"
+    return Check(
+        name="policy.authorization",
+        ok=decision.authorized,
+        expected="a permit() and no deny()",
+        seen=decision.reason,
+        hint=hint,
+        source=_POLICY_SOURCE,
+    )
+
+
+def _check_of(name: str, error: BastideError) -> Check:
+    return Check(name=name, ok=False, seen=str(error), hint=error.hint or "")
+
+
+def _refuse(code: str, by: Check, checks: tuple[Check, ...], verdict: Verdict | None = None) -> Refused:
+    wanted = f"expected {by.expected}, seen {by.seen}" if by.expected else by.seen
+    message = f"{by.name}: {wanted}"
+    return Refused(code=code, message=message, refused_by=by, verdict=verdict, decision=None, checks=checks)
+
+
+def _refuse_by_policy(decision: Decision, by: Check, checks: tuple[Check, ...], verdict: Verdict) -> Refused:
+    what = "No permit claim was issued" if decision.deciding is None else "A Deny claim was issued"
+    return Refused(
+        code=POLICY_EVALUATION_ERROR,
+        message=f"{what}, authorization failed.",
+        refused_by=by,
+        verdict=verdict,
+        decision=decision,
+        checks=checks,
+    )

@@ -1,0 +1,146 @@
+"""From manifests to admitted pods, as a cluster's controllers and its admission would make them. SIMULATION."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from bastide.catalogue.lookup import ALL_CLASSES, find_class
+from bastide.cluster.placement import Node, Pod, Requirements
+from bastide.cluster.placement.affinity import Operator, Requirement, Term
+from bastide.errors import MalformedError
+from bastide.pods.diff import yaml_diff
+from bastide.pods.findings import Finding
+from bastide.pods.manifest import Document
+from bastide.pods.normalise import Admission, admit
+from bastide.pods.policy import AdmissionPolicy
+from bastide.pods.request import SgxRequest, sgx_request
+from bastide.pods.resources import EPC
+from bastide.pods.tree import dotted
+from bastide.pods.workload import Workload, passed_over, workloads
+from bastide.sim.result import FindingResult
+from bastide.units import Bytes
+
+DEFAULT_NAMESPACE = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmittedWorkload:
+    """One workload after admission, shared by all its pods.
+
+    Attributes:
+        label: ``Job/sgx-test``.
+        namespace: of its pods.
+        source: the manifest.
+        admission: the answer.
+        request: what the admitted pod asks of SGX.
+        requirements: what it asks of a node; None where it was refused.
+        findings: what admission said, with places in the file.
+        diff: the change, for people.
+    """
+
+    label: str
+    namespace: str
+    source: Workload
+    admission: Admission
+    request: SgxRequest
+    requirements: Requirements | None
+    findings: tuple[FindingResult, ...]
+    diff: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabPod:
+    """One pod of a workload; ``only_node`` binds a DaemonSet's pod to its node."""
+
+    name: str
+    workload: AdmittedWorkload
+    only_node: str = ""
+
+    def to_place(self) -> Pod | None:
+        """The pod as the scheduler sees it; None where admission refused it."""
+        ask = self.workload.requirements
+        if ask is not None and self.only_node:
+            ask = replace(ask, affinity=_pinned(ask.affinity, self.only_node))
+        return None if ask is None else Pod(name=self.name, requirements=ask)
+
+
+def admit_workloads(
+    documents: Iterable[Document], *, policy: AdmissionPolicy, nodes: Iterable[Node]
+) -> tuple[AdmittedWorkload, ...]:
+    """Admission of every workload, once for all its replicas.
+
+    Raises:
+        MalformedError: ``workload.*``, and what cannot be placed because its rules cannot be read (``cluster.*``).
+    """
+    classes = [find_class(name) for name in policy.node_classes] or list(ALL_CLASSES)
+    declared = {one.name: one.epc_allocatable for one in classes if one.epc_allocatable}
+    present = [Bytes(node.allocatable[EPC]) for node in nodes if EPC in node.allocatable]
+    return tuple(
+        _admitted(workload, policy, declared, present) for document in documents for workload in workloads(document)
+    )
+
+
+def others(documents: Iterable[Document]) -> tuple[str, ...]:
+    """What the manifests hold besides workloads, by name and place."""
+    return tuple(
+        f"{other.kind}/{other.name or '(no name)'} ({other.where})"
+        for document in documents
+        for other in passed_over(document)
+    )
+
+
+def pods_of(admitted: Iterable[AdmittedWorkload], nodes: Iterable[Node]) -> Iterator[LabPod]:
+    """The pods that the controllers would make; numbers stand where Kubernetes draws letters."""
+    names = [node.name for node in nodes]
+    taken: dict[str, int] = {}
+    for workload in admitted:
+        base = workload.source.name or workload.source.kind.lower()
+        if workload.source.kind == "DaemonSet":
+            yield from (LabPod(name=f"{base}-{name}", workload=workload, only_node=name) for name in names)
+            continue
+        for _ in range(workload.source.replicas):
+            taken[base] = taken.get(base, 0) + 1
+            alone = workload.source.kind == "Pod" and taken[base] == 1
+            yield LabPod(name=base if alone else f"{base}-{taken[base]}", workload=workload)
+
+
+def _admitted(
+    workload: Workload, policy: AdmissionPolicy, declared: dict[str, Bytes], present: list[Bytes]
+) -> AdmittedWorkload:
+    namespace = workload.namespace or DEFAULT_NAMESPACE
+    label = f"{workload.kind}/{workload.name or '(no name)'}"
+    try:
+        admission = admit(
+            workload.pod, namespace=namespace, policy=policy, declared_classes=declared, present_epc=present
+        )
+        requirements = Requirements.parse(admission.pod) if admission.allowed else None
+    except MalformedError as error:
+        where = workload.document.where(workload.pod_path)
+        inner = f"{error.where}: {error.message}" if error.where else error.message
+        raise MalformedError(error.code, inner, hint=error.hint, where=where) from error
+    return AdmittedWorkload(
+        label=label,
+        namespace=namespace,
+        source=workload,
+        admission=admission,
+        request=sgx_request(admission.pod),
+        requirements=requirements,
+        findings=tuple(_finding(workload, finding) for finding in admission.findings),
+        diff=yaml_diff(workload.pod, admission.pod, name=label),
+    )
+
+
+def _finding(workload: Workload, finding: Finding) -> FindingResult:
+    return FindingResult(
+        code=finding.code,
+        severity=finding.severity,
+        field=dotted(finding.path),
+        message=finding.message,
+        hint=finding.hint,
+        where=workload.document.where(workload.pod_path + finding.path),
+    )
+
+
+def _pinned(terms: tuple[Term, ...] | None, node: str) -> tuple[Term, ...]:
+    """Node affinity of a DaemonSet's pod: its own terms, each for this node only."""
+    name = Requirement(key="metadata.name", operator=Operator.IN, values=(node,))
+    return tuple(replace(term, fields=(*term.fields, name)) for term in (terms if terms is not None else (Term(),)))

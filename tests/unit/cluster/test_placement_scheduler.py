@@ -1,0 +1,120 @@
+import pytest
+
+from bastide.cluster.placement import PlainPods, Strategy, place, sgx_node_taints
+from bastide.errors import ConfigError
+from bastide.units import MIB
+from support.placing import EPC, node, pod
+
+TOLERATES_EPC = [{"key": EPC, "operator": "Exists"}]
+
+
+def sgx_nodes(policy, count=2):
+    return [node(f"sgx-{i}", epc=64 * MIB, taints=sgx_node_taints(policy)) for i in range(count)]
+
+
+def epc_pod(name="e", size="10Mi", **spec):
+    return pod(name, {EPC: size}, tolerations=TOLERATES_EPC, **spec)
+
+
+def where(placements):
+    return [placement.node for placement in placements]
+
+
+@pytest.mark.parametrize("policy", list(PlainPods))
+def test_pods_with_epc_go_to_sgx_nodes_under_every_policy(policy):
+    (placement,) = place([epc_pod()], [node("ordinary"), *sgx_nodes(policy)])
+    assert placement.node == "sgx-0"
+
+
+def test_plain_pods_are_placed_on_empty_sgx_nodes_when_allowed():
+    big = pod("p", {"cpu": "3"})
+    assert set(where(place([big, big], [node("a"), *sgx_nodes(PlainPods.ALLOW, 1)]))) == {"a", "sgx-0"}
+
+
+def test_plain_pods_go_to_sgx_nodes_only_as_last_resort():
+    big = pod("p", {"cpu": "3"})
+    nodes = [node("z"), *sgx_nodes(PlainPods.LAST_RESORT, 1)]
+    assert where(place([big, big, big], nodes)) == ["z", "sgx-0", None]
+
+
+def test_the_last_resort_holds_even_when_the_ordinary_node_is_nearly_full():
+    small = pod("p", {"cpu": "100m", "memory": "10Mi"})
+    nodes = [node("z", cpu=1000), *sgx_nodes(PlainPods.LAST_RESORT, 1)]
+    assert where(place([small] * 11, nodes)) == ["z"] * 10 + ["sgx-0"]
+
+
+def test_plain_pods_never_go_to_sgx_nodes_when_denied():
+    big = pod("p", {"cpu": "3"})
+    _, pending = place([big, big], [node("z"), *sgx_nodes(PlainPods.DENY, 1)])
+    assert pending.node is None
+    assert pending.summary == (
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {sgx.intel.com/epc: }."
+    )
+
+
+def test_least_allocated_spreads_epc_and_most_allocated_packs_it():
+    pods = [epc_pod(f"e{i}") for i in range(4)]
+    nodes = sgx_nodes(PlainPods.DENY)
+    assert where(place(pods, nodes, Strategy.LEAST_ALLOCATED)) == ["sgx-0", "sgx-1", "sgx-0", "sgx-1"]
+    assert where(place(pods, nodes, Strategy.MOST_ALLOCATED)) == ["sgx-0"] * 4
+
+
+def test_pods_take_room_from_those_after_them():
+    placements = place([epc_pod(f"e{i}", "40Mi") for i in range(3)], sgx_nodes(PlainPods.DENY))
+    assert where(placements) == ["sgx-0", "sgx-1", None]
+
+
+def test_a_pending_pod_tells_node_by_node_what_fails_and_by_how_much():
+    nodes = [*sgx_nodes(PlainPods.DENY, 1), node("ordinary")]
+    _, pending = place([epc_pod("a", "40Mi"), epc_pod("b", "40Mi")], nodes)
+    assert [(reason.node, reason.text) for reason in pending.reasons] == [
+        ("ordinary", f"{EPC}: needs 40 MiB, the node has none"),
+        ("sgx-0", f"{EPC}: needs 40 MiB, 24 MiB of 64 MiB free, 16 MiB short"),
+    ]
+    assert pending.summary == f"0/2 nodes are available: 2 Insufficient {EPC}."
+    assert pending.explanation == ""
+    assert pending.score is None
+
+
+def test_the_summary_stops_at_a_nodes_first_failing_plugin_but_the_reasons_do_not():
+    (pending,) = place([pod("p", {EPC: "99Mi"})], sgx_nodes(PlainPods.DENY, 1))
+    assert pending.summary == "0/1 nodes are available: 1 node(s) had untolerated taint {sgx.intel.com/epc: }."
+    assert [reason.dimension for reason in pending.reasons] == ["taint", EPC]
+
+
+def test_reasons_of_equal_pods_follow_what_was_bound_in_between():
+    big, small = epc_pod("big", "60Mi"), epc_pod("small", "10Mi")
+    placements = place([small, big, small, big], sgx_nodes(PlainPods.DENY, 1))
+    assert [p.reasons[0].free for p in placements if p.node is None] == [54 * MIB, 44 * MIB]
+
+
+def test_explains_the_choice_with_its_score_and_says_when_it_was_a_tie():
+    tied, alone = place([epc_pod("a", "60Mi"), epc_pod("b", "60Mi")], sgx_nodes(PlainPods.DENY))
+    assert tied.explanation.startswith("2 of 2 nodes fit; best score")
+    assert tied.explanation.endswith("first by name of 2 equals")
+    assert tied.score is not None
+    assert tied.score > 300
+    assert alone.explanation == "the only one of 2 nodes that fits"
+    assert alone.score is None
+
+
+def test_a_named_node_is_taken_as_asked():
+    (placement,) = place([epc_pod(nodeName="sgx-1")], sgx_nodes(PlainPods.DENY))
+    assert (placement.node, placement.explanation) == ("sgx-1", "spec.nodeName asks for it")
+
+
+def test_a_placement_carries_the_rules_that_were_not_modelled():
+    (bound,) = place([pod(topologySpreadConstraints=[{}])], [node()])
+    (pending,) = place([pod(requests={EPC: 1}, topologySpreadConstraints=[{}])], [node()])
+    assert bound.not_modelled == pending.not_modelled == ("topology spread (spec.topologySpreadConstraints)",)
+
+
+def test_without_nodes_every_pod_stays_pending():
+    (placement,) = place([pod()], [])
+    assert (placement.node, placement.summary) == (None, "no nodes available to schedule pods")
+
+
+def test_refuses_two_nodes_of_one_name():
+    with pytest.raises(ConfigError) as caught:
+        place([], [node("a"), node("b"), node("a")])
+    assert caught.value.code == "cluster.node.duplicate"

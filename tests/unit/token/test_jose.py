@@ -1,0 +1,213 @@
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from bastide.errors import ConfigError, MalformedError, UntrustedError
+from bastide.token.jose import RsaSigner, key_id, verify
+from bastide.token.json_text import Json
+from bastide.token.jwks import Jwks
+from support.recorded import attestations, base64url, key_sets
+from support.tokens import ISSUER, NOW, keys_of, rsa_key, signer
+
+_SECONDS = int(NOW.timestamp())
+_CLAIMS: dict[str, Json] = {
+    "iss": ISSUER,
+    "iat": _SECONDS,
+    "nbf": _SECONDS,
+    "exp": _SECONDS + 3600,
+    "b": {"d": 1, "c": 2},
+    "a": "x",
+}
+
+
+def _token(**changes: Json) -> str:
+    claims = {name: value for name, value in {**_CLAIMS, **changes}.items() if value is not None}
+    return signer().sign(claims)
+
+
+def _raw_token(header: Mapping[str, Json], claims: Mapping[str, Json] = _CLAIMS, *, signed: bool = True) -> str:
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, claims)]
+    signature = rsa_key().sign(b".".join(parts), padding.PKCS1v15(), SHA256()) if signed else b""
+    return b".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+
+
+def _good_header(**changes: Json) -> dict[str, Json]:
+    header: dict[str, Json] = {"alg": "RS256", "kid": signer().jwk.kid, "typ": "JWT", **changes}
+    return {name: value for name, value in header.items() if value is not None}
+
+
+def _refusal(token: str, *, now: datetime = NOW, keys: Jwks | None = None, audience: str | None = None) -> str:
+    with pytest.raises((UntrustedError, MalformedError)) as caught:
+        verify(token, keys or keys_of(signer()), now, issuer=ISSUER, audience=audience)
+    return caught.value.code
+
+
+# signing
+
+
+def test_signs_with_exactly_four_header_members_in_order() -> None:
+    header = base64url(_token().split(".")[0])
+    kid = signer().jwk.kid
+    assert header == f'{{"alg":"RS256","jku":"{ISSUER}/certs","kid":"{kid}","typ":"JWT"}}'.encode()
+
+
+def test_signs_a_compact_body_with_sorted_keys() -> None:
+    body = base64url(_token().split(".")[1])
+    assert body.startswith(b'{"a":"x","b":{"c":2,"d":1},"exp":')
+
+
+def test_signature_is_pkcs1_with_sha256() -> None:
+    signed, _, signature = _token().rpartition(".")
+    rsa_key().public_key().verify(base64url(signature), signed.encode(), padding.PKCS1v15(), SHA256())
+
+
+def test_key_id_is_base64_of_a_sha256() -> None:
+    kid = key_id(rsa_key().public_key())
+    assert len(kid) == 44
+    assert len(base64.b64decode(kid)) == hashlib.sha256().digest_size
+
+
+def test_key_ids_of_recorded_enclave_keys_are_reproduced() -> None:
+    recorded = [key for raw in key_sets() for key in Jwks.parse(raw).keys if len(key.certificates) == 1]
+    assert recorded
+    for key in recorded:
+        public = Jwks(keys=(key,)).rsa_key(key.kid)
+        assert public is not None
+        assert key_id(public) == key.kid
+
+
+def test_refuses_a_certificate_of_another_key() -> None:
+    with pytest.raises(ConfigError) as caught:
+        RsaSigner(rsa_key("second"), signer().certificate, ISSUER)
+    assert caught.value.code == "token.signer.certificate"
+
+
+def test_refuses_a_signing_key_under_2048_bits() -> None:
+    with pytest.raises(ConfigError) as caught:
+        signer(key="small", size=1024)
+    assert caught.value.code == "token.signer.size"
+
+
+# verifying
+
+
+def test_gives_the_claims_of_a_good_token() -> None:
+    assert verify(_token(), keys_of(signer()), NOW, issuer=ISSUER) == _CLAIMS
+
+
+def test_finds_the_key_among_several() -> None:
+    other = signer(key="second")
+    assert verify(other.sign(_CLAIMS), keys_of(signer(), other), NOW, issuer=ISSUER) == _CLAIMS
+
+
+def test_recorded_tokens_verify_under_their_recorded_keys() -> None:
+    keys = Jwks(keys=tuple(key for raw in key_sets() for key in Jwks.parse(raw).keys))
+    for one in attestations():
+        now = datetime.fromtimestamp(one.claims["iat"] + 1, UTC)
+        assert verify(one.token, keys, now, issuer=one.claims["iss"]) == one.claims
+
+
+@pytest.mark.parametrize("alg", ["none", "HS256", "ES256", "RS512", "PS256", "rs256", None, 1])
+def test_rejects_any_algorithm_but_rs256(alg: Json) -> None:
+    assert _refusal(_raw_token(_good_header(alg=alg))) == "token.algorithm"
+
+
+def test_rejects_an_unsigned_draft_token() -> None:
+    assert _refusal(_raw_token(_good_header(alg="none"), signed=False)) == "token.algorithm"
+
+
+def test_rejects_a_signed_token_that_says_it_is_a_draft() -> None:
+    assert _refusal(_token(**{"x-bastide-draft": True})) == "token.draft"
+
+
+def test_rejects_a_token_without_key_id() -> None:
+    assert _refusal(_raw_token(_good_header(kid=None))) == "token.kid.missing"
+
+
+def test_rejects_a_key_id_that_the_issuer_does_not_have() -> None:
+    assert _refusal(_token(), keys=keys_of(signer(key="second"))) == "token.kid.unknown"
+
+
+def test_rejects_a_signature_of_another_key_under_a_known_id() -> None:
+    stolen = replace(signer(key="second").jwk, kid=signer().jwk.kid)
+    assert _refusal(_token(), keys=Jwks(keys=(stolen,))) == "token.signature"
+
+
+def test_never_takes_the_key_from_the_token() -> None:
+    attacker = signer(key="second")
+    signed = _raw_token({"alg": "RS256", "kid": attacker.jwk.kid, "x5c": attacker.jwk.build()["x5c"]})
+    assert _refusal(signed) == "token.kid.unknown"
+
+
+def test_rejects_a_token_without_its_signature() -> None:
+    assert _refusal(_token().rpartition(".")[0] + ".") == "token.signature"
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_rejects_a_token_with_any_part_exchanged(part: int) -> None:
+    parts = _token().split(".")
+    other = signer(key="second", issuer=ISSUER).sign({**_CLAIMS, "a": "y"}).split(".")
+    parts[part] = other[part]
+    assert _refusal(".".join(parts)) in ("token.signature", "token.kid.unknown")
+
+
+def test_rejects_a_header_with_critical_extensions() -> None:
+    assert _refusal(_raw_token(_good_header(crit=["exp"], exp=1))) == "token.signature"
+
+
+@pytest.mark.parametrize("issuer", ["https://attest.example.org/other", ISSUER + "/", None])
+def test_rejects_another_issuer(issuer: str | None) -> None:
+    assert _refusal(_token(iss=issuer)) == "token.issuer"
+
+
+def test_rejects_a_token_from_its_end_on() -> None:
+    end = datetime.fromtimestamp(_SECONDS + 3600, UTC)
+    verify(_token(), keys_of(signer()), end - timedelta(seconds=1), issuer=ISSUER)
+    assert _refusal(_token(), now=end) == "token.expired"
+
+
+def test_rejects_a_token_before_its_beginning() -> None:
+    begin = datetime.fromtimestamp(_SECONDS, UTC)
+    verify(_token(), keys_of(signer()), begin, issuer=ISSUER)
+    assert _refusal(_token(), now=begin - timedelta(seconds=1)) == "token.early"
+
+
+@pytest.mark.parametrize("name", ["exp", "nbf"])
+@pytest.mark.parametrize("value", [None, "1700000000", True])
+def test_rejects_a_token_without_its_times(name: str, value: Json) -> None:
+    assert _refusal(_token(**{name: value})) == "token.claim.missing"
+
+
+@pytest.mark.parametrize("aud", ["me", ["you", "me"]])
+def test_accepts_a_token_for_this_audience(aud: Json) -> None:
+    verify(_token(aud=aud), keys_of(signer()), NOW, issuer=ISSUER, audience="me")
+
+
+@pytest.mark.parametrize(("aud", "audience"), [("you", "me"), (None, "me"), ("you", None), ([], "me"), ([None], None)])
+def test_rejects_a_token_for_another_audience(aud: Json, audience: str | None) -> None:
+    assert _refusal(_token(aud=aud), audience=audience) == "token.audience"
+
+
+@pytest.mark.parametrize(
+    ("token", "code"),
+    [
+        ("", "token.form"),
+        ("a.b", "token.form"),
+        ("a.b.c.d", "token.form"),
+        ("!.e30.", "token.form"),
+        ("\u20ac.e30.", "token.form"),
+        ("W10.e30.", "token.form"),
+        ("e30.W10.", "token.form"),
+        ("e30.e30." + "A" * 600_000, "token.form"),
+        ("eyJhIjoxLCJhIjoyfQ.e30.", "token.json.syntax"),
+    ],
+)
+def test_rejects_what_is_no_token(token: str, code: str) -> None:
+    assert _refusal(token) == code
