@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from functools import cache
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bastide.attest.signing import token_signing_certificate
@@ -24,17 +25,21 @@ def _made_once(name: str, size: int) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=size)
 
 
-def signer(issuer: str = ISSUER, key: str = "first", size: int = 2048) -> RsaSigner:
-    """A signer with a self-signed certificate."""
-    private_key = rsa_key(key, size)
-    certificate = token_signing_certificate(
-        private_key,
+def self_signed(key: rsa.RSAPrivateKey, issuer: str = ISSUER) -> x509.Certificate:
+    """A token-signing certificate good for ten years."""
+    return token_signing_certificate(
+        key,
         issuer=issuer,
         serial=1,
         not_before=datetime(2026, 1, 1, tzinfo=UTC),
         not_after=datetime(2036, 1, 1, tzinfo=UTC),
     )
-    return RsaSigner(private_key, certificate, issuer)
+
+
+def signer(issuer: str = ISSUER, key: str = "first", size: int = 2048) -> RsaSigner:
+    """A signer with a self-signed certificate."""
+    private_key = rsa_key(key, size)
+    return RsaSigner(private_key, self_signed(private_key, issuer), issuer)
 
 
 def keys_of(*signers: RsaSigner) -> Jwks:

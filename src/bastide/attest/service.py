@@ -114,7 +114,6 @@ def attest(
     Raises:
         ConfigError: ``attest.issuer.*`` when evidence and issuer do not agree on being a simulation.
     """
-    check_issuer(signer.issuer, simulation=root.simulation)
     try:
         quote = Quote.parse(request.quote)
     except MalformedError as error:
@@ -123,8 +122,17 @@ def attest(
     verdict = verify(quote, collateral, now, root=root, policy=appraisal)
     raw = collateral.collateral if isinstance(collateral, PreparedCollateral) else collateral
     hashes = CollateralHashes(quotehash=hashlib.sha256(request.quote).hexdigest(), **collateral_hashes(raw))
-    frame = TokenFrame(issuer=signer.issuer, issued_at=now, lifetime=lifetime, jti=jti)
-    return conclude(request, quote.report_body, verdict, hashes=hashes, policy=policy, signer=signer, frame=frame)
+    return conclude(
+        request,
+        quote.report_body,
+        verdict,
+        hashes=hashes,
+        policy=policy,
+        signer=signer,
+        now=now,
+        jti=jti,
+        lifetime=lifetime,
+    )
 
 
 def conclude(
@@ -135,7 +143,9 @@ def conclude(
     hashes: CollateralHashes,
     policy: PolicyDocument,
     signer: Signer,
-    frame: TokenFrame,
+    now: datetime,
+    jti: str,
+    lifetime: timedelta = TOKEN_LIFETIME,
 ) -> Attested | Refused:
     """From a verdict to the answer; ``attest`` for those who have verified the quote already.
 
@@ -146,12 +156,14 @@ def conclude(
         hashes: of quote and collateral.
         policy: the tenant's.
         signer: for the tenant's issuer.
-        frame: issuer, times and id of the token.
+        now: aware instant of issue.
+        jti: id of the token, 64 random hex digits.
+        lifetime: of the token.
 
     Raises:
         ConfigError: ``attest.issuer.*``.
     """
-    check_issuer(frame.issuer, simulation=verdict.simulation)
+    check_issuer(signer.issuer, simulation=verdict.simulation)
     runtime, runtime_checks = _runtime(request, report)
     checks = (*verdict.checks, *runtime_checks)
     facts = _facts(verdict)
@@ -170,7 +182,7 @@ def conclude(
     if not decision.authorized:
         return _refuse_by_policy(decision, by, (*checks, by), verdict)
     claims = sgx_claims(
-        frame=frame,
+        frame=TokenFrame(issuer=signer.issuer, issued_at=now, lifetime=lifetime, jti=jti),
         report=report,
         collateral=hashes,
         tcb=facts,

@@ -42,7 +42,12 @@ def group() -> None:
     "--state", metavar="DIR", type=click.Path(path_type=Path), help="Keep keys, fuses and files for later runs."
 )
 @click.option(
-    "--fault", "faults", multiple=True, type=click.Choice(list(Fault)), metavar="NAME", help="Break something."
+    "--fault",
+    "faults",
+    multiple=True,
+    type=click.Choice([str(fault) for fault in Fault]),
+    metavar="NAME",
+    help="Break something.",
 )
 @click.option("--no-launch", is_flag=True, help="Stop after admission and placement.")
 @click.option("--keep-going", is_flag=True, help="Leave out files that cannot be read and run the others.")

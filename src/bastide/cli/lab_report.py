@@ -143,7 +143,7 @@ def _nodes(console: Console, nodes: Sequence[NodeResult]) -> None:
     for node in _first(console, nodes, "nodes"):
         kind = f"{node.node_class} {node.sgx}".strip()
         taints = f"  taints {', '.join(node.taints)}" if node.taints else ""
-        console.print(f"[bold]{node.name}[/]  {kind}  {node.pods} pods[dim]{escape(taints)}[/]")
+        console.print(f"[bold]{node.name}[/]  {kind}  [dim]pods[/] {node.pods}[dim]{escape(taints)}[/]")
         if node.sgx:
             console.print(f"  EPC requested {_bar(node.epc_requested, node.epc_allocatable)}")
             console.print(f"  EPC used      {_bar(node.epc_used, node.epc_allocatable)}{_paging(node)}")
@@ -182,7 +182,7 @@ def _outcome(console: Console, result: LabResult) -> None:
     )
     attested = sum(e.evidence is not None and e.evidence.accepted for pod in result.pods for e in pod.enclaves)
     took = sum(result.seconds.values())
-    console.print(f"{counts or 'no pods'}; {attested} enclaves attested; {took:.1f} s")
+    console.print(f"{counts or 'no pods'}; enclaves attested: {attested}; {took:.1f} s")
     if result.root:
         console.print(f"[dim]judged under the root {escape(result.root)} at issuer {result.issuer}[/]")
     console.print("[bold]SIMULATION[/]: no real hardware vouches for any of this")

@@ -319,7 +319,6 @@ class _Composer:
         for source in sources:
             if not isinstance(source.content, dict):
                 raise self._error(frame.key_line, "merge", "<< merges mappings only", "name an anchor of a mapping")
-            self._spend(frame.key_line, source.size)
             merged = {**source.content, **merged}
         frame.merged, frame.key, frame.merging = merged, None, False
 

@@ -35,7 +35,7 @@ def typed(text: str, tag: str) -> Scalar:
     """The value of a scalar.
 
     Raises:
-        ValueError: the text is not what the tag says, or a number of more than 64 characters.
+        ValueError: the text is not what the tag says, or a whole number of more than 64 characters.
     """
     match tag:
         case "null":
@@ -74,6 +74,6 @@ def _integer(text: str) -> int:
 def _float(text: str) -> float:
     """A finite number: JSON, and so the Kubernetes API, has no infinity and no NaN."""
     value = float(text.replace("_", ""))
-    if len(text) > _LONGEST_NUMBER or not math.isfinite(value):
+    if not math.isfinite(value):
         raise ValueError(text)
     return value

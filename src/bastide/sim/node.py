@@ -78,13 +78,13 @@ class LabNode:
         """Init containers one after the other; then all others are loaded together and run in turn."""
         for job in (job for job in jobs if job.ask.role is Role.INIT):
             self._start(job, world)
+            self._run([job], world)
             self._finish(job, world)
         together = [job for job in jobs if job.ask.role is not Role.INIT]
         for job in together:
             self._start(job, world)
         loaded = self._machine.cpu.epc.usage().committed
-        for job in together:
-            self._run(job, world)
+        self._run(together, world)
         for job in together:
             self._finish(job, world)
         return replace(self._machine.cpu.epc.usage(), committed=loaded)
@@ -103,29 +103,41 @@ class LabNode:
         identity = cpu.identity(job.inside.eid)
         job.result = replace(job.result, mr_enclave=identity.mr_enclave.hex(), mr_signer=identity.mr_signer.hex())
 
-    def _run(self, job: _Job, world: World) -> None:
-        if job.inside is None or job.app is None:
-            return
-        place = f"storage/{job.pod.workload.namespace}/{job.pod.workload.label}/{job.ask.name}/"
-        container = at(job.pod.workload.admission.pod, job.ask.path)
-        host = Host(
-            arguments=tuple(text(argument) for argument in sequence(at(container, ("args",)))),
-            storage=world.state.below(place),
-        )
-        exit_code = job.app.program()(job.inside, host)
-        for name, value in host.storage.items():
-            world.state.put(place + name, value)
-        job.result = replace(job.result, exit_code=exit_code, log=tuple(host.log))
+    def _run(self, jobs: Sequence[_Job], world: World) -> None:
+        """Run the programs in turns, so that enclaves that share the EPC get in each other's way."""
+        running = {}
+        for job in jobs:
+            if job.inside is not None and job.app is not None:
+                host = _host(job, world.state)
+                running[id(job)] = (job, host, job.app.program()(job.inside, host))
+        while running:
+            for key, (job, host, program) in list(running.items()):
+                try:
+                    next(program)
+                except StopIteration as end:
+                    job.result = replace(job.result, exit_code=end.value, log=tuple(host.log))
+                    for name, value in host.storage.items():
+                        world.state.put(_storage(job) + name, value)
+                    del running[key]
 
     def _finish(self, job: _Job, world: World) -> None:
-        """Run what has not run yet, attest it, and take the enclave down."""
+        """Attest an enclave, and take it down."""
         if job.inside is None:
             return
-        if job.result.exit_code is None:
-            self._run(job, world)
         evidence = world.attestation.judge(job.inside, self._machine.quoting, world.now)
         job.result = replace(job.result, evidence=evidence)
         self._machine.cpu.eremove(job.inside.eid)
+
+
+def _host(job: _Job, state: LabState) -> Host:
+    container = at(job.pod.workload.admission.pod, job.ask.path)
+    arguments = tuple(text(argument) for argument in sequence(at(container, ("args",))))
+    return Host(arguments=arguments, storage=state.below(_storage(job)))
+
+
+def _storage(job: _Job) -> str:
+    """Where the files of a container are kept: shared by the pods of its workload."""
+    return f"storage/{job.pod.workload.namespace}/{job.pod.workload.label}/{job.ask.name}/"
 
 
 async def _granted(kubelet: Kubelet, pod: LabPod, ask: ContainerAsk) -> _Job:

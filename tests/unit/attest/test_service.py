@@ -11,7 +11,7 @@ from bastide.pki.chain import INTEL_ROOT, TrustAnchor
 from bastide.policy import DEFAULT_SGX_POLICY, PolicyDocument
 from bastide.sgx.attributes import AttributeFlags
 from bastide.sgx.report import ReportBody
-from bastide.token.claims import CollateralHashes, TokenFrame
+from bastide.token.claims import CollateralHashes
 from bastide.token.jose import RsaSigner
 from bastide.token.jose import verify as verify_token
 from support import sgx_values
@@ -216,10 +216,9 @@ def test_refuses_a_verdict_that_says_no_without_a_reason() -> None:
     request = _request()
     verdict = replace(verify(request.quote, world().collateral, NOW, root=world().root), checks=())
     by = signer(SIMULATION_ISSUER)
-    frame = TokenFrame(issuer=by.issuer, issued_at=NOW, lifetime=timedelta(hours=1), jti=_JTI)
     hashes = CollateralHashes(**dict.fromkeys(CollateralHashes.__slots__, "0" * 64))
     answer = conclude(
-        request, _report(), verdict, hashes=hashes, policy=PolicyDocument.parse(_PERMIT), signer=by, frame=frame
+        request, _report(), verdict, hashes=hashes, policy=PolicyDocument.parse(_PERMIT), signer=by, now=NOW, jti=_JTI
     )
     assert isinstance(answer, Refused)
     assert answer.refused_by.name == "quote.verdict"
@@ -250,7 +249,6 @@ def test_tokens_of_real_evidence_have_no_simulation_mark() -> None:
 def test_conclude_trusts_the_verdict_about_simulation_not_the_caller() -> None:
     request = _request()
     verdict = verify(request.quote, world().collateral, NOW, root=world().root)
-    frame = TokenFrame(issuer=ISSUER, issued_at=NOW, lifetime=timedelta(hours=1), jti=_JTI)
     hashes = CollateralHashes(**dict.fromkeys(CollateralHashes.__slots__, "0" * 64))
     with pytest.raises(ConfigError) as caught:
         conclude(
@@ -260,7 +258,8 @@ def test_conclude_trusts_the_verdict_about_simulation_not_the_caller() -> None:
             hashes=hashes,
             policy=PolicyDocument.parse(_PERMIT),
             signer=signer(ISSUER),
-            frame=frame,
+            now=NOW,
+            jti=_JTI,
         )
     assert caught.value.code == "attest.issuer.simulation"
 

@@ -197,6 +197,10 @@ def test_does_not_call_a_file_a_template_for_braces_in_a_text() -> None:
     assert refusal(manifest).code == "manifest.duplicate-key"
 
 
+def test_keeps_the_reason_of_a_limit_where_braces_stand_by_chance() -> None:
+    assert refusal("a: " + "[" * 65 + "'{{ x }}'" + "]" * 65).code == "manifest.too-deep"
+
+
 def test_says_that_yaml_takes_no_tabs() -> None:
     assert "tabs" in (refusal("kind: Pod\nspec:\n\tcontainers: []\n").hint or "")
 

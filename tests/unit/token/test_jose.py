@@ -7,14 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from bastide.errors import ConfigError, MalformedError, UntrustedError
 from bastide.token.jose import RsaSigner, key_id, verify
 from bastide.token.json_text import Json
-from bastide.token.jwks import Jwks
+from bastide.token.jwks import Jwk, Jwks
 from support.recorded import attestations, base64url, key_sets
-from support.tokens import ISSUER, NOW, keys_of, rsa_key, signer
+from support.tokens import ISSUER, NOW, keys_of, rsa_key, self_signed, signer
 
 _SECONDS = int(NOW.timestamp())
 _CLAIMS: dict[str, Json] = {
@@ -32,9 +33,15 @@ def _token(**changes: Json) -> str:
     return signer().sign(claims)
 
 
-def _raw_token(header: Mapping[str, Json], claims: Mapping[str, Json] = _CLAIMS, *, signed: bool = True) -> str:
+def _raw_token(
+    header: Mapping[str, Json],
+    claims: Mapping[str, Json] = _CLAIMS,
+    *,
+    signed: bool = True,
+    key: RSAPrivateKey | None = None,
+) -> str:
     parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, claims)]
-    signature = rsa_key().sign(b".".join(parts), padding.PKCS1v15(), SHA256()) if signed else b""
+    signature = (key or rsa_key()).sign(b".".join(parts), padding.PKCS1v15(), SHA256()) if signed else b""
     return b".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
 
 
@@ -138,6 +145,12 @@ def test_rejects_a_key_id_that_the_issuer_does_not_have() -> None:
 def test_rejects_a_signature_of_another_key_under_a_known_id() -> None:
     stolen = replace(signer(key="second").jwk, kid=signer().jwk.kid)
     assert _refusal(_token(), keys=Jwks(keys=(stolen,))) == "token.signature"
+
+
+def test_rejects_a_key_under_2048_bits() -> None:
+    small = rsa_key("small", 1024)
+    weak = Jwks(keys=(Jwk(kid="weak", certificates=(self_signed(small),)),))
+    assert _refusal(_raw_token(_good_header(kid="weak"), key=small), keys=weak) == "token.algorithm"
 
 
 def test_never_takes_the_key_from_the_token() -> None:

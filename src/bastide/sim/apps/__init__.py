@@ -5,7 +5,7 @@ module are the measured code pages of its enclave, so another program is another
 here runs as an opaque enclave: the EPC it asks for is filled and used once, and nothing is known about its program.
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Generator, MutableMapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.resources import files
@@ -33,8 +33,11 @@ class Host:
         self.log.append(line)
 
 
-Program = Callable[[Inside, Host], int]
-"""A program: given the inside of its enclave and its host, it returns the container's exit code."""
+Program = Callable[[Inside, Host], Generator[None, None, int]]
+"""A program: given the inside of its enclave and its host, it returns the container's exit code.
+
+At each ``yield`` the other enclaves of the node have a turn, as threads of other containers would.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

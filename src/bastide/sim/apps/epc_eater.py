@@ -3,13 +3,15 @@
 The first argument is the number of rounds (default 3, at most 100).
 """
 
+from collections.abc import Generator
+
 from bastide.sim.apps import Host
 from bastide.sim.enclave import Inside
 
 MOST_ROUNDS = 100
 
 
-def run(inside: Inside, host: Host) -> int:
+def run(inside: Inside, host: Host) -> Generator[None, None, int]:
     """Walk the heap and say how many pages had to be fetched back."""
     wanted = host.arguments[0] if host.arguments else "3"
     if not wanted.isdecimal() or not 1 <= int(wanted) <= MOST_ROUNDS:
@@ -18,4 +20,5 @@ def run(inside: Inside, host: Host) -> int:
     for turn in range(1, int(wanted) + 1):
         reloaded = inside.touch_heap()
         host.print(f"round {turn}: used {inside.heap_pages} pages, {reloaded} of them had been evicted")
+        yield
     return 0
