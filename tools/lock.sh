@@ -11,3 +11,6 @@ compile requirements/base.txt pyproject.toml
 compile requirements/node.txt pyproject.toml --extra node
 compile requirements/build.txt --group build
 compile requirements/dev.txt pyproject.toml --all-extras --group build --group dev
+compile requirements/enclave.txt pyproject.toml --extra enclave
+compile requirements/service.txt pyproject.toml --extra postgres
+compile requirements/fuzz.txt --group fuzz

@@ -55,7 +55,7 @@ class Verdict:
     @property
     def acceptable(self) -> bool:
         """True only if every question was asked and no answer refuses the quote."""
-        return bool(self.checks) and not self.refusals and not self.status.is_error
+        return not self.refusals and not self.status.is_error and self.tcb_status is not None
 
     @property
     def status(self) -> QvlStatus:

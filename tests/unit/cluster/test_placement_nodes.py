@@ -1,5 +1,6 @@
 from bastide.catalogue.lookup import find_class
-from bastide.cluster.placement import PlainPods, node_of_class, place, sgx_node_taints
+from bastide.cluster.placement import node_of_class, place, sgx_node_taints
+from bastide.pods.policy import PlainPods
 from bastide.units import GIB, MIB
 from support.placing import EPC, pod
 

@@ -1,7 +1,8 @@
 import pytest
 
-from bastide.cluster.placement import PlainPods, Strategy, place, sgx_node_taints
+from bastide.cluster.placement import Strategy, place, sgx_node_taints
 from bastide.errors import ConfigError
+from bastide.pods.policy import PlainPods
 from bastide.units import MIB
 from support.placing import EPC, node, pod
 

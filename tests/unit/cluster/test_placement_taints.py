@@ -1,7 +1,8 @@
 import pytest
 
-from bastide.cluster.placement.taints import Effect, PlainPods, Taint, Toleration, sgx_node_taints
+from bastide.cluster.placement.taints import Effect, Taint, Toleration, sgx_node_taints
 from bastide.errors import MalformedError
+from bastide.pods.policy import PlainPods
 
 TAINT = Taint(key="k", value="v", effect=Effect.NO_SCHEDULE)
 
