@@ -71,5 +71,5 @@ REFUSED: dict[str, Callable[[World], World]] = {
 def test_foreign_verifier_refuses_what_we_refuse(change: Callable[[World], World]) -> None:
     world = change(good_world())
     assert not world.verdict(ANY_STATUS).acceptable
-    with pytest.raises(ValueError, match="ailed|nvalid|rror|evoked|ebug|xpired|uture|ismatch"):
+    with pytest.raises(ValueError, match="Verification failed"):
         foreign_status(world)

@@ -59,7 +59,7 @@ async def running_agent(hardware: Hardware, settings: AgentSettings) -> AsyncIte
     finally:
         task.cancel()
         await asyncio.wait([task], timeout=5)
-        assert task.cancelled()
+        assert task.cancelled(), f"the agent did not end when cancelled: {task}, {asyncio.all_tasks()}"
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@
 Everything signed is signed anew from what the world then says, so that only the change is wrong.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha256
@@ -74,6 +74,8 @@ class World:
     root: TrustAnchor
     qe_vendor_id: bytes = INTEL_QE_VENDOR_ID
     qe_auth_data: bytes = bytes(range(32))
+    override: dict[str, bytes] = field(default_factory=dict)
+    """Parts of the collateral that are served instead of the right ones."""
 
     @property
     def quote(self) -> Quote:
@@ -81,7 +83,7 @@ class World:
 
     @property
     def collateral(self) -> Collateral:
-        return collateral(
+        right = collateral(
             self.pki,
             self.pck,
             ISSUED,
@@ -90,6 +92,7 @@ class World:
             pck_crl=self.pck_crl,
             root_ca_crl=self.root_ca_crl,
         )
+        return replace(right, **self.override)
 
     def verdict(self, policy: AppraisalPolicy = STRICT) -> Verdict:
         return verify(self.quote.build(), self.collateral, self.at, root=self.root, policy=policy)

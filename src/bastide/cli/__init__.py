@@ -3,31 +3,16 @@
 Exit codes: 0 good, 1 internal fault, 2 bad input, 3 the answer is "no" (untrusted, denied, does not fit).
 """
 
+import io
+import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 import click
 
 from bastide import __version__
-from bastide.errors import (
-    BastideError,
-    ConfigError,
-    ConflictError,
-    MalformedError,
-    PolicyError,
-    UnavailableError,
-    UntrustedError,
-)
-
-EXIT_CODES: dict[type[BastideError], int] = {
-    MalformedError: 2,
-    ConfigError: 2,
-    UntrustedError: 3,
-    PolicyError: 3,
-    UnavailableError: 1,
-    ConflictError: 1,
-}
-"""Exit code of each family of the error tree."""
+from bastide.cli.failures import EXIT_BAD_INPUT, EXIT_FAULT, TRACEBACK_VARIABLE, exit_code_of, report_failure
 
 NOUNS = {"lab": "run the way of a workload on this machine, in software SGX (SIMULATION)"}
 """What the command can be asked about, with the help line of each: the module of that name holds the group."""
@@ -56,27 +41,32 @@ def cli() -> None:
     """Confidential computing nodes for Kubernetes on Intel SGX."""
 
 
-def report_error(error: BastideError) -> None:
-    """One line that says what is wrong, and one that says what to do."""
-    click.echo(f"bastide: {error}", err=True)
-    if error.hint:
-        click.echo(f"  hint: {error.hint}", err=True)
-
-
 def main() -> None:
-    """Entry point: runs the command and turns the error tree into exit codes."""
+    """Entry point of the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a poor locale must not end a run
+    code = invoke(sys.argv[1:])
     try:
-        code = cli.main(standalone_mode=False)
-    except BastideError as error:
-        report_error(error)
-        code = next(number for family, number in EXIT_CODES.items() if isinstance(error, family))
-    except click.ClickException as error:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader left (`| head`): nothing more can be written, also not at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAULT
+    sys.exit(code)
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command line and give its exit code; whatever goes wrong ends in a line for people.
+
+    With ``--json`` among the arguments it ends in a JSON object on standard output as well.
+    """
+    try:
+        code = cli.main(list(arguments), prog_name="bastide", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        code = error.exit_code
-    except click.Abort:
-        click.echo("bastide: interrupted", err=True)
-        code = 1
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+        return EXIT_BAD_INPUT
+    except Exception as error:  # noqa: BLE001 - the edge of the process: every fault becomes a line and a code
+        as_json = "--json" in arguments
+        report_failure(error, as_json=as_json, with_traceback=os.environ.get(TRACEBACK_VARIABLE) == "1")
+        return exit_code_of(error)
+    return code if isinstance(code, int) else 0

@@ -2,26 +2,28 @@
 
 import asyncio
 import json
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import msgspec
 
+from bastide.catalogue.lookup import find_class
+from bastide.cli.failures import EXIT_BAD_INPUT, EXIT_NO
+from bastide.cli.files import name_of, read_file
 from bastide.cli.lab_report import print_report
+from bastide.cli.progress import progress
 from bastide.errors import BastideError, ConfigError
 from bastide.pods.manifest import Document, read_documents
 from bastide.pods.policy import DEFAULT_POLICY, AdmissionPolicy
+from bastide.pods.yaml_reader import MAX_BYTES
 from bastide.sim.cluster_file import LabCluster, default_cluster
 from bastide.sim.faults import WHAT_BREAKS, Fault
 from bastide.sim.lab import LabRun, run_lab
-from bastide.sim.result import LabResult, Refusal
+from bastide.sim.result import BadInput, LabResult
 from bastide.sim.state import LabState
-
-EXIT_BAD_INPUT = 2
-EXIT_NO = 3
-_LARGEST_FILE = 4 << 20
 
 _FAULTS = "\n".join(f"  {fault:<21} {what}" for fault, what in WHAT_BREAKS.items())
 _EPILOG = f"\b\nWhat --fault can break:\n{_FAULTS}"
@@ -66,20 +68,24 @@ def run(
     """Run manifests: admitted, placed, launched, attested, explained.
 
     FILE is YAML or JSON with Pods, Jobs, Deployments, Lists...; - reads standard input. Exit codes: 0 all went well,
-    2 bad input, 3 something was refused, did not fit or failed.
+    1 internal fault, 2 bad input, 3 something was refused, did not fit or failed.
     """
     documents, bad = _read_all(files, keep_going=keep_going)
     lab_run = LabRun(
         documents=documents,
-        cluster=LabCluster.parse(_read(cluster), cluster) if cluster else default_cluster(),
-        policy=AdmissionPolicy.parse(_read(policy), policy) if policy else DEFAULT_POLICY,
+        cluster=LabCluster.parse(_read(cluster), name_of(cluster)) if cluster else default_cluster(),
+        policy=_policy(policy) if policy else DEFAULT_POLICY,
         faults=frozenset(Fault(name) for name in faults),
         launch=not no_launch,
+        keep_going=keep_going,
         bad_input=bad,
     )
-    memory = LabState(state)
-    result = asyncio.run(run_lab(lab_run, state=memory, now=datetime.now(UTC)))
-    memory.save()
+    with _usable(state):
+        memory = LabState(state)
+    with progress() as tell:
+        result = asyncio.run(run_lab(lab_run, state=memory, now=datetime.now(UTC), tell=tell))
+    with _usable(state):
+        memory.save()
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(result), indent=2))
     else:
@@ -87,28 +93,47 @@ def run(
     return _exit_code(result)
 
 
-def _read_all(files: tuple[str, ...], *, keep_going: bool) -> tuple[tuple[Document, ...], tuple[Refusal, ...]]:
+def _read_all(files: tuple[str, ...], *, keep_going: bool) -> tuple[tuple[Document, ...], tuple[BadInput, ...]]:
     documents: list[Document] = []
-    bad: list[Refusal] = []
-    for name in files:
+    bad: list[BadInput] = []
+    for file in files:
         try:
-            documents += read_documents(_read(name), name)
+            documents += read_documents(_read(file), name_of(file))
         except BastideError as error:
             if not keep_going:
                 raise
-            bad.append(Refusal(code=error.code, message=f"{error.where}: {error.message}", hint=error.hint or ""))
+            bad.append(BadInput.of(error))
     return tuple(documents), tuple(bad)
 
 
-def _read(name: str) -> bytes:
-    """A file's bytes, or standard input's; one byte more than the reader takes is enough to refuse it."""
+def _read(file: str) -> bytes:
+    return read_file(file, largest=MAX_BYTES)
+
+
+def _policy(file: str) -> AdmissionPolicy:
+    """The admission policy of a file, with node classes that the catalogue knows."""
+    policy = AdmissionPolicy.parse(_read(file), name_of(file))
+    for name in policy.node_classes:
+        try:
+            find_class(name)
+        except ConfigError as error:
+            where = f"{name_of(file)}: spec.nodeClasses"
+            raise ConfigError(error.code, error.message, hint=error.hint, where=where) from error
+    return policy
+
+
+@contextmanager
+def _usable(state: Path | None) -> Iterator[None]:
+    """What the file system has against the folder of the state is bad input, not a fault of ours."""
     try:
-        if name == "-":
-            return sys.stdin.buffer.read(_LARGEST_FILE + 1)
-        with Path(name).open("rb") as file:
-            return file.read(_LARGEST_FILE + 1)
+        yield
     except OSError as error:
-        raise ConfigError("file.unreadable", f"cannot read it: {error.strerror}", where=name) from error
+        raise ConfigError(
+            "lab.state.unusable",
+            f"cannot use it for the lab's state: {error.strerror or error}",
+            hint="name a folder that you may write to",
+            where=str(state),
+        ) from error
 
 
 def _exit_code(result: LabResult) -> int:

@@ -1,16 +1,9 @@
 """The lab's report for people: tables, bars, sentences. SIMULATION."""
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
-from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
-from rich.rule import Rule
-from rich.syntax import Syntax
-from rich.table import Table
-
-from bastide.sim.result import EnclaveResult, EvidenceResult, LabResult, NodeResult, Phase, PodResult
+from bastide.cli.screen import MOST_DETAILS, Part, Screen
+from bastide.sim.result import EnclaveResult, EvidenceResult, FindingResult, LabResult, NodeResult, Phase, PodResult
 from bastide.units import format_bytes
 
 _COLOUR = {
@@ -22,90 +15,90 @@ _COLOUR = {
     Phase.SUCCEEDED: "green",
 }
 _SEVERITY = {"refuse": "red", "warn": "yellow", "info": "cyan"}
-_Item = TypeVar("_Item")
-_BAR = 20
-_WIDTH_OF_FILES = 120
-_MOST_DETAILS = 20
-"""Workloads, pods or nodes that are shown in full; JSON has all of them."""
+_DIFF = {"+": "green", "-": "red", "@": "cyan"}
+_LABEL = 11
+"""Columns of the labels before an enclave's facts."""
 
 
-def print_report(result: LabResult) -> None:
+def print_report(result: LabResult, screen: Screen | None = None) -> None:
     """Print what a person wants to know of a run, the outcome last."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH_OF_FILES
-    console.print("[bold]SIMULATION[/] software SGX: nothing below happened on SGX hardware")
+    screen = screen or Screen()
+    screen.line(("SIMULATION", "bold"), " software SGX: nothing below happened on SGX hardware")
     for fault in result.faults:
-        console.print(f"broken on purpose: [bold]{fault}[/]")
-    for refusal in result.bad_input:
-        console.print(f"[red]left out[/] {escape(refusal.message)} [dim]\\[{refusal.code}][/]")
-        console.print(f"  hint: {escape(refusal.hint)}")
-    _admission(console, result.pods)
-    _placement(console, result.pods)
-    _enclaves(console, result.pods)
-    _nodes(console, result.nodes)
-    _outcome(console, result)
+        screen.line("broken on purpose: ", (fault, "bold"))
+    for bad in result.bad_input:
+        place = f"{bad.where}: " if bad.where else ""
+        screen.line(("left out", "red"), f" {place}{bad.message} ", (f"[{bad.code}]", "dim"), hanging=2)
+        if bad.hint:
+            screen.line(f"hint: {bad.hint}", indent=2, hanging=2)
+    _admission(screen, result.pods)
+    _placement(screen, result.pods)
+    _enclaves(screen, result.pods)
+    _nodes(screen, result.nodes)
+    _outcome(screen, result)
 
 
-def _section(console: Console, title: str) -> None:
-    console.print()
-    console.print(Rule(f"[bold]{title}[/]", align="left", style="dim"))
-
-
-def _admission(console: Console, pods: Sequence[PodResult]) -> None:
+def _admission(screen: Screen, pods: Sequence[PodResult]) -> None:
     """What was changed and what was found, once for each workload."""
-    by_workload = {(pod.namespace, pod.workload, pod.where): pod for pod in reversed(pods)}
-    told = [pod for pod in reversed(by_workload.values()) if pod.diff or pod.findings]
+    by_workload: dict[tuple[str, str, str], PodResult] = {}
+    for pod in pods:
+        by_workload.setdefault((pod.namespace, pod.workload, pod.where), pod)
+    told = [pod for pod in by_workload.values() if pod.diff or pod.findings]
     if not told:
         return
-    _section(console, "Admission")
-    for pod in _first(console, told, "workloads"):
-        console.print(f"[bold]{escape(pod.workload)}[/]  [dim]{escape(pod.where)}[/]")
-        if pod.diff:
-            console.print(Padding(Syntax(pod.diff, "diff", theme="ansi_dark", background_color="default"), (0, 2)))
+    screen.section("Admission")
+    for pod in screen.first(told, "workloads"):
+        screen.line((pod.workload, "bold"), "  ", (pod.where, "dim"))
+        for line in pod.diff.rstrip("\n").split("\n") if pod.diff else ():
+            screen.line((line, _DIFF.get(line[:1], "")), indent=2)
         for finding in pod.findings:
-            colour = _SEVERITY[finding.severity]
-            place = f"[dim]{escape(finding.where)} {escape(finding.field)}[/]"
-            console.print(f"  [{colour}]{finding.severity}[/] {escape(finding.message)}  {place}")
-            console.print(f"       {escape(finding.hint)} [dim]\\[{finding.code}][/]")
+            _finding(screen, finding)
 
 
-def _placement(console: Console, pods: Sequence[PodResult]) -> None:
+def _finding(screen: Screen, finding: FindingResult) -> None:
+    screen.line((finding.severity, _SEVERITY[finding.severity]), f" {finding.message}", indent=2, hanging=5)
+    screen.line((f"{finding.where} {finding.field}", "dim"), indent=7, hanging=2)
+    screen.line(f"{finding.hint} ", (f"[{finding.code}]", "dim"), indent=7, hanging=2)
+
+
+def _placement(screen: Screen, pods: Sequence[PodResult]) -> None:
     if not pods:
         return
-    _section(console, "Placement")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("pod", "phase", "node", "EPC", "why"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("phase", "EPC"))
-    for pod in _first(console, pods, "pods"):
-        table.add_row(
-            escape(pod.name),
-            f"[{_COLOUR[pod.phase]}]{pod.phase}[/]",
+    screen.section("Placement")
+    rows: list[tuple[Part, ...]] = [
+        (
+            pod.name,
+            (pod.phase, _COLOUR[pod.phase]),
             pod.node or "-",
             format_bytes(pod.epc) if pod.epc else "-",
-            escape(pod.why or pod.reason),
+            pod.why or pod.reason,
         )
-    console.print(table)
-    for pod in [pod for pod in pods if pod.node_reasons][:_MOST_DETAILS]:
-        console.print(f"[yellow]{escape(pod.name)}[/] fits no node:")
-        for reason in pod.node_reasons[:_MOST_DETAILS]:
-            console.print(f"  {reason.node}: {escape(reason.text)}")
+        for pod in screen.first(pods, "pods")
+    ]
+    screen.table(("pod", "phase", "node", "EPC", "why"), rows, unbroken=("phase", "EPC"))
+    for pod in [pod for pod in pods if pod.node_reasons][:MOST_DETAILS]:
+        screen.line((pod.name, "yellow"), " fits no node:")
+        for reason in pod.node_reasons[:MOST_DETAILS]:
+            screen.line(f"{reason.node}: {reason.text}", indent=2, hanging=2)
     for rule in sorted({rule for pod in pods for rule in pod.not_modelled}):
-        console.print(f"[yellow]not modelled[/] {escape(rule)}: a real cluster may decide otherwise")
+        screen.line(("not modelled", "yellow"), f" {rule}: a real cluster may decide otherwise", hanging=2)
 
 
-def _enclaves(console: Console, pods: Sequence[PodResult]) -> None:
+def _enclaves(screen: Screen, pods: Sequence[PodResult]) -> None:
     started = [pod for pod in pods if pod.enclaves]
     if not started:
         return
-    _section(console, "Enclaves (SIMULATION)")
-    for pod in _first(console, started, "pods"):
+    screen.section("Enclaves (SIMULATION)")
+    for pod in screen.first(started, "pods"):
         for enclave in pod.enclaves:
-            _enclave(console, pod, enclave)
+            screen.line((f"{pod.name}/{enclave.container}", "bold"), f"  {enclave.image}", hanging=2)
+            for label, value in _enclave_rows(enclave):
+                style = "red" if label == "refused" else ""
+                screen.line((f"{label:<{_LABEL}}", "dim"), (value, style), indent=2, hanging=_LABEL)
 
 
-def _enclave(console: Console, pod: PodResult, enclave: EnclaveResult) -> None:
-    console.print(f"[bold]{escape(pod.name)}/{escape(enclave.container)}[/]  {escape(enclave.image)}")
+def _enclave_rows(enclave: EnclaveResult) -> Iterator[tuple[str, str]]:
+    """Labels and facts of one enclave; those without a fact are left out."""
     rows = [
         ("devices", ", ".join((*enclave.devices, *enclave.environment))),
         ("EPC", f"{format_bytes(enclave.epc_used)} used of {format_bytes(enclave.epc_asked)} asked"),
@@ -119,9 +112,7 @@ def _enclave(console: Console, pod: PodResult, enclave: EnclaveResult) -> None:
         rows.append(("refused", f"{enclave.refusal.message} [{enclave.refusal.code}]"))
         rows.append(("hint", enclave.refusal.hint))
     rows += _evidence_rows(enclave.evidence) if enclave.evidence else []
-    for name, value in rows:
-        if value:
-            console.print(f"  [dim]{name:<10}[/] {escape(value)}", style="red" if name == "refused" else "")
+    return (row for row in rows if row[1])
 
 
 def _evidence_rows(evidence: EvidenceResult) -> list[tuple[str, str]]:
@@ -129,67 +120,53 @@ def _evidence_rows(evidence: EvidenceResult) -> list[tuple[str, str]]:
     checks = f"{passed} of {len(evidence.checks)} checks passed"
     rows = [("quote", f"version 3, {evidence.quote_size} bytes: {evidence.status}, {checks}")]
     if evidence.accepted:
-        claims = evidence.claims
         rows.append(("verdict", f"accepted, TCB {evidence.tcb_status}"))
-        rows.append(("token", f"RS256, {len(evidence.token)} characters, issuer {claims['iss']}, verified"))
-        return rows
+        issuer = evidence.claims["iss"]
+        rows.append(("token", f"RS256, {len(evidence.token)} characters, issuer {issuer}, verified"))
     for refusal in evidence.refusals:
-        rows += [("refused", f"{refusal.code}: {refusal.message}"), ("hint", refusal.hint)]
+        rows += [("refused", f"{refusal.message} [{refusal.code}]"), ("hint", refusal.hint)]
     return rows
 
 
-def _nodes(console: Console, nodes: Sequence[NodeResult]) -> None:
-    _section(console, "Nodes")
-    for node in _first(console, nodes, "nodes"):
+def _nodes(screen: Screen, nodes: Sequence[NodeResult]) -> None:
+    screen.section("Nodes")
+    for node in screen.first(nodes, "nodes"):
         kind = f"{node.node_class} {node.sgx}".strip()
         taints = f"  taints {', '.join(node.taints)}" if node.taints else ""
-        console.print(f"[bold]{node.name}[/]  {kind}  [dim]pods[/] {node.pods}[dim]{escape(taints)}[/]")
+        screen.line((node.name, "bold"), f"  {kind}  ", ("pods", "dim"), f" {node.pods}", (taints, "dim"), hanging=2)
         if node.sgx:
-            console.print(f"  EPC requested {_bar(node.epc_requested, node.epc_allocatable)}")
-            console.print(f"  EPC used      {_bar(node.epc_used, node.epc_allocatable)}{_paging(node)}")
+            _epc(screen, "requested", node.epc_requested, node)
+            _epc(screen, "used", node.epc_used, node)
     for node in nodes:
         if node.slowdown:
-            console.print(f"[yellow]{node.name}[/] {escape(node.slowdown)}")
-            console.print(f"  [dim]source: {escape(node.slowdown_source)}[/]")
+            screen.line((node.name, "yellow"), f" {node.slowdown}", hanging=2)
+            screen.line((f"source: {node.slowdown_source}", "dim"), indent=2, hanging=2)
     for sentence in sorted({sentence for node in nodes for sentence in node.lifecycle}):
-        console.print(f"[dim]lifecycle:[/] {escape(sentence)}")
+        screen.line(("lifecycle:", "dim"), f" {sentence}", hanging=2)
 
 
-def _paging(node: NodeResult) -> str:
-    if not node.epc_evicted_pages:
-        return ""
-    return f"  [red]{node.epc_evicted_pages} pages evicted, {node.epc_reloaded_pages} fetched back[/]"
+def _epc(screen: Screen, what: str, amount: int, node: NodeResult) -> None:
+    figures = f"{format_bytes(amount)} of {format_bytes(node.epc_allocatable)}"
+    paging = ""
+    if what == "used" and node.epc_evicted_pages:
+        paging = f"  {node.epc_evicted_pages} pages evicted, {node.epc_reloaded_pages} fetched back"
+    bar = screen.bar(amount, node.epc_allocatable)
+    screen.line(f"EPC {what:<9} ", *bar, figures, (paging, "red"), indent=2, hanging=2)
 
 
-def _bar(amount: int, whole: int) -> str:
-    """``amount`` of ``whole`` as a bar with figures; what is over shows as ``!``."""
-    filled = min(_BAR, -(-amount * _BAR // whole))
-    colour = "red" if amount > whole else "green"
-    over = "!" if amount > whole else " "
-    figures = f"{format_bytes(amount)} of {format_bytes(whole)}"
-    return f"[{colour}]{'█' * filled}[/][dim]{'░' * (_BAR - filled)}[/]{over}{figures}"
-
-
-def _outcome(console: Console, result: LabResult) -> None:
-    _section(console, "Outcome")
+def _outcome(screen: Screen, result: LabResult) -> None:
+    screen.section("Outcome")
     for name in result.passed_over:
-        console.print(f"[dim]passed over:[/] {escape(name)} makes no pods")
+        screen.line(("passed over:", "dim"), f" {name} makes no pods", hanging=2)
     bad = [pod for pod in result.pods if pod.phase in (Phase.DENIED, Phase.PENDING, Phase.FAILED)]
-    for pod in _first(console, bad, "pods"):
-        console.print(f"[{_COLOUR[pod.phase]}]{pod.phase}[/] {escape(pod.name)}: {escape(pod.reason)}")
+    for pod in screen.first(bad, "pods"):
+        screen.line((pod.phase, _COLOUR[pod.phase]), f" {pod.name}: {pod.reason}", hanging=2)
     counts = ", ".join(
         f"{number} {phase}" for phase in Phase if (number := sum(pod.phase is phase for pod in result.pods))
     )
     attested = sum(e.evidence is not None and e.evidence.accepted for pod in result.pods for e in pod.enclaves)
     took = sum(result.seconds.values())
-    console.print(f"{counts or 'no pods'}; enclaves attested: {attested}; {took:.1f} s")
+    screen.line(f"{counts or 'no pods'}; enclaves attested: {attested}; {took:.1f} s")
     if result.root:
-        console.print(f"[dim]judged under the root {escape(result.root)} at issuer {result.issuer}[/]")
-    console.print("[bold]SIMULATION[/]: no real hardware vouches for any of this")
-
-
-def _first(console: Console, items: Sequence[_Item], what: str) -> Sequence[_Item]:
-    """The first of many; says how many are left out."""
-    if len(items) > _MOST_DETAILS:
-        console.print(f"[dim]the first {_MOST_DETAILS} of {len(items)} {what}; --json has all[/]")
-    return items[:_MOST_DETAILS]
+        screen.line((f"judged under the root {result.root} at issuer {result.issuer}", "dim"), hanging=2)
+    screen.line(("SIMULATION", "bold"), ": no real hardware vouches for any of this")

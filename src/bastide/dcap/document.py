@@ -27,7 +27,7 @@ MAX_DEPTH = 16
 SIGNATURE_SIZE = 64
 
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_BRACKETS_AND_NUMBERS = re.compile(rb"[^{}\[\]]+")
+_NOT_BRACKETS = re.compile(rb"[^{}\[\]]+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _HEX = re.compile(r"[0-9A-Fa-f]*")
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -218,7 +218,7 @@ def _check_bounds(raw: bytes) -> None:
     outside = b"".join((_ESCAPE.sub(b"", raw) if b"\\" in raw else raw).split(b'"')[::2])
     if b"-0" in outside:
         raise ValueError("-0 is no canonical number")
-    brackets = _BRACKETS_AND_NUMBERS.sub(b"", outside)
+    brackets = _NOT_BRACKETS.sub(b"", outside)
     for _ in range(MAX_DEPTH):
         brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
     if brackets:

@@ -55,7 +55,8 @@ class Verdict:
     @property
     def acceptable(self) -> bool:
         """True only if every question was asked and no answer refuses the quote."""
-        return not self.refusals and not self.status.is_error and self.tcb_status is not None
+        asked = bool(self.checks) and self.tcb_status is not None
+        return asked and not self.refusals and not self.status.is_error
 
     @property
     def status(self) -> QvlStatus:

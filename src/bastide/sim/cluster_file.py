@@ -90,9 +90,9 @@ class _Reader:
         self._known(self._document.value, (), ("apiVersion", "kind", "metadata", "spec"))
         spec = self._mapping(self._document.value.get("spec"), ("spec",))
         self._known(spec, ("spec",), ("nodes", "epcStrategy"))
-        entries = sequence(spec.get("nodes"))
+        entries = self._list(spec.get("nodes"), ("spec", "nodes"))
         if not entries:
-            raise self._refusal("shape", ("spec", "nodes"), "expected a list of node pools", "list at least one class")
+            raise self._refusal("value", ("spec", "nodes"), "expected at least one pool", "list at least one class")
         pools = tuple(self._pool(entry, ("spec", "nodes", index)) for index, entry in enumerate(entries))
         if sum(pool.count for pool in pools) > MOST_NODES:
             raise self._refusal("value", ("spec", "nodes"), f"expected at most {MOST_NODES} nodes", "lower the counts")
@@ -114,15 +114,13 @@ class _Reader:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise self._refusal("value", (*path, "name"), f"{name!r} cannot name nodes", "use a-z, 0-9 and dashes")
         labels = self._mapping(fields.get("labels", {}), (*path, "labels"))
+        taints = self._list(fields.get("taints", []), (*path, "taints"))
         return NodePool(
             name=name,
             node_class=node_class,
             count=count,
             labels=tuple((key, self._text(value, (*path, "labels", key))) for key, value in labels.items()),
-            taints=tuple(
-                self._taint(taint, (*path, "taints", index))
-                for index, taint in enumerate(sequence(fields.get("taints")))
-            ),
+            taints=tuple(self._taint(taint, (*path, "taints", index)) for index, taint in enumerate(taints)),
         )
 
     def _class(self, value: object, path: Path) -> NodeClass:
@@ -153,6 +151,11 @@ class _Reader:
                 "shape", path, f"expected a mapping, seen {shape_of(value)}", "see `bastide lab run -h`"
             )
         return mapping(value)
+
+    def _list(self, value: object, path: Path) -> list[object]:
+        if not isinstance(value, list):
+            raise self._refusal("shape", path, f"expected a list, seen {shape_of(value)}", "start each entry with -")
+        return sequence(value)
 
     def _text(self, value: object, path: Path) -> str:
         if not isinstance(value, str):

@@ -38,6 +38,7 @@ CHUNK = 256
 """Bytes that one EEXTEND measures."""
 
 _MANDATORY_XFRM = Xfrm.X87 | Xfrm.SSE
+_NOT_WITH_EADD = PageFlags.PENDING | PageFlags.MODIFIED | PageFlags.PR
 _PROVISIONING_KEYS = (KeyName.PROVISION, KeyName.PROVISION_SEAL)
 
 
@@ -88,7 +89,8 @@ class Cpu:
         """ECREATE: a new enclave; returns its number.
 
         Raises:
-            MalformedError: ``ecreate.size``, ``ecreate.ssa_frame_size``, ``ecreate.attributes``.
+            MalformedError: ``ecreate.size``, ``ecreate.ssa_frame_size``, ``ecreate.attributes``, ``ecreate.kss``
+                (CONFIGID or CONFIGSVN without the KSS attribute), ``ecreate.cet`` (CET_ATTRIBUTES without CET).
             UnavailableError: ``epc.exhausted``.
         """
         _check_secs(secs)
@@ -103,8 +105,9 @@ class Cpu:
         """EADD: one page of 4096 bytes at ``offset`` from the base.
 
         Raises:
-            MalformedError: ``eadd.initialised``, ``eadd.offset``, ``eadd.content``, ``eadd.page_type``,
-                ``sgx.tcs.reserved``, ``epcm.page.present``.
+            MalformedError: ``enclave.unknown``, ``eadd.initialised``, ``eadd.offset``, ``eadd.content``,
+                ``eadd.page_type``, ``eadd.permissions``, ``sgx.tcs.reserved``, ``epcm.page.present``.
+            UnavailableError: ``epc.exhausted``.
         """
         if len(content) != PAGE_SIZE:
             raise MalformedError("eadd.content", f"a page has {PAGE_SIZE} bytes, not {len(content)}")
@@ -113,8 +116,8 @@ class Cpu:
             tcs = Tcs.parse(content)
             content = replace(tcs, flags=TcsFlags(int(tcs.flags) & ~int(TcsFlags.DBGOPTIN))).build()
             secinfo = SecInfo(page_flags=PageFlags(0), page_type=PageType.TCS)
-        elif secinfo.page_type is not PageType.REG:
-            raise MalformedError("eadd.page_type", f"EADD takes REG and TCS pages, not {secinfo.page_type.name}")
+        else:
+            _check_regular(secinfo)
         self.epc.add(eid, offset // PAGE_SIZE, 1, secinfo.flags)
         enclave.measurement.eadd(offset, secinfo.flags)
         enclave.contents[offset] = content
@@ -123,11 +126,10 @@ class Cpu:
         """EADD of ``count`` neighbouring zero pages (heap), as one step.
 
         Raises:
-            MalformedError: as ``eadd``.
+            MalformedError, UnavailableError: as ``eadd``; ``eadd.page_type`` also for a TCS.
         """
         enclave = self._growing(eid, offset, count, "eadd")
-        if secinfo.page_type is not PageType.REG:
-            raise MalformedError("eadd.page_type", f"zero pages are REG, not {secinfo.page_type.name}")
+        _check_regular(secinfo)
         self.epc.add(eid, offset // PAGE_SIZE, count, secinfo.flags)
         enclave.measurement.eadd_unmeasured_run(offset, count, secinfo.flags)
 
@@ -135,7 +137,7 @@ class Cpu:
         """EEXTEND: measure the 256 bytes at ``offset``.
 
         Raises:
-            MalformedError: ``eextend.initialised``, ``eextend.offset``, ``eextend.page``.
+            MalformedError: ``enclave.unknown``, ``eextend.initialised``, ``eextend.offset``, ``eextend.page``.
         """
         enclave = self._growing(eid, offset - offset % PAGE_SIZE, 1, "eextend")
         if offset % CHUNK:
@@ -155,7 +157,7 @@ class Cpu:
             launch_key_hash: IA32_SGXLEPUBKEYHASH, which the kernel's driver sets before each EINIT.
 
         Raises:
-            MalformedError: ``einit.initialised``.
+            MalformedError: ``enclave.unknown``, ``einit.initialised``.
             UntrustedError: ``einit.<name>`` of ``EinitError``.
         """
         enclave = self._enclave(eid)
@@ -191,7 +193,11 @@ class Cpu:
         return identity
 
     def ereport(self, eid: int, target: TargetInfo, report_data: bytes) -> Report:
-        """EREPORT: the enclave's report (``report_data``: 64 bytes) under the target's report key."""
+        """EREPORT: the enclave's report (``report_data``: 64 bytes) under the target's report key.
+
+        Raises:
+            MalformedError: ``enclave.unknown``, ``enclave.not-initialised``, ``sgx.report.field`` for another length.
+        """
         platform = self._fuses.platform
         body = self.identity(eid).report_body(cpu_svn=platform.cpu_svn, report_data=report_data)
         block = report_key_dependencies(target, key_id=self._report_key_id, platform=platform)
@@ -209,7 +215,11 @@ class Cpu:
         return _cmac(fuses.provisioning_root if request.key_name in _PROVISIONING_KEYS else fuses.root, block)
 
     def seal_key_request(self, eid: int, name: KeyName, policy: KeyPolicy) -> KeyRequest:
-        """A request as SDKs make it: current versions, bound to INIT and DEBUG, with a fresh KEYID."""
+        """A request as SDKs make it: current versions, bound to INIT and DEBUG, with a fresh KEYID.
+
+        Raises:
+            MalformedError: ``enclave.unknown``, ``enclave.not-initialised``.
+        """
         return KeyRequest(
             key_name=name,
             key_policy=policy,
@@ -220,7 +230,11 @@ class Cpu:
         )
 
     def eremove(self, eid: int) -> None:
-        """EREMOVE of all pages: the enclave is gone."""
+        """EREMOVE of all pages: the enclave is gone.
+
+        Raises:
+            MalformedError: ``enclave.unknown``.
+        """
         self._enclave(eid)
         self.epc.remove(eid)
         del self._enclaves[eid]
@@ -259,6 +273,19 @@ def _check_secs(secs: Secs) -> None:
             "ecreate.attributes",
             f"expected MODE64BIT without INIT, and x87 and SSE in XFRM; seen {int(flags):#x} and {xfrm:#x}",
         )
+    if AttributeFlags.KSS not in flags and (any(secs.config_id) or secs.config_svn):
+        raise MalformedError("ecreate.kss", "CONFIGID and CONFIGSVN are zero without the KSS attribute")
+    if AttributeFlags.CET not in flags and secs.cet_attributes:
+        raise MalformedError("ecreate.cet", "CET_ATTRIBUTES is zero without the CET attribute")
+
+
+def _check_regular(secinfo: SecInfo) -> None:
+    """What EADD asks of SECINFO for a page that is no TCS."""
+    flags = secinfo.page_flags
+    if secinfo.page_type is not PageType.REG:
+        raise MalformedError("eadd.page_type", f"expected a REG page, seen {secinfo.page_type.name}")
+    if flags & _NOT_WITH_EADD or (PageFlags.W in flags and PageFlags.R not in flags):
+        raise MalformedError("eadd.permissions", f"expected R, W, X and no W without R, seen {int(flags):#x}")
 
 
 def _check_signature(sigstruct: SigStruct) -> None:

@@ -3,7 +3,8 @@
 EPC is one pool of 4 KiB pages for all enclaves of a node. A page that is added takes one slot; when none is free the
 longest unused pages are evicted (EWB) and come back on their next use (ELDU), as a kernel's reclaimer would do it.
 SECS and Version Array pages hold a slot for as long as the enclave lives. Pages are handled in runs of neighbours, so
-that an enclave of many GiB costs no more than a small one; counts stay exact to the page.
+that an enclave of many GiB costs no more than a small one; counts stay exact to the page. For that, SECS and VA pages must
+leave one whole block of pages to the rest: an enclave's own pages then never push each other out within one block.
 
 Source: Intel SDM vol. 3D, "Enclave Access Control and Data Structures" (EPCM) and "EPC page eviction" (EWB, ELDU).
 """
@@ -12,13 +13,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bastide.catalogue.epc import epc_need
 from bastide.errors import MalformedError, UnavailableError
 from bastide.units import Pages
 
-VA_SLOTS = 512
-"""Versions that one VA page holds: one for each page that may be evicted."""
-
-_BLOCK = 256
+BLOCK = 256
 """Pages that are moved in the order of eviction together (1 MiB); counts are still by page."""
 
 
@@ -39,7 +38,15 @@ class EpcmRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpcUsage:
-    """What an EPC holds and what it went through; all numbers are pages of 4 KiB."""
+    """What an EPC holds and what it went through; all numbers are pages of 4 KiB.
+
+    Attributes:
+        capacity: usable pages.
+        used: pages that are taken now.
+        pinned: SECS and VA pages among them, which are never evicted.
+        committed: pages of all enclaves, resident or evicted, with SECS and VA pages.
+        evicted, reloaded: pages moved out and in again, since the start.
+    """
 
     capacity: int
     used: int
@@ -78,34 +85,32 @@ class Epc:
             reloaded=self._reloaded,
         )
 
-    def committed(self, enclave: int) -> Pages:
-        """Pages of one enclave, resident or evicted, with its SECS and VA pages."""
-        return Pages(self._pinned.get(enclave, 0) + sum(run.count for run in self._epcm.get(enclave, ())))
-
     def create(self, enclave: int) -> None:
-        """Take the page of a new enclave's SECS."""
-        self._epcm[enclave] = []
-        self._pinned[enclave] = 0
+        """Take the page of a new enclave's SECS.
+
+        Raises:
+            UnavailableError: ``epc.exhausted``.
+        """
         self._pin(enclave, 1)
+        self._epcm[enclave] = []
 
     def add(self, enclave: int, first: int, count: int, flags: int) -> None:
         """Give ``count`` new pages from page number ``first`` on to an enclave.
 
         Raises:
             MalformedError: ``epcm.page.present``: one of the pages was added before.
-            UnavailableError: ``epc.exhausted``: SECS and VA pages alone fill the EPC.
+            UnavailableError: ``epc.exhausted``: SECS and VA pages alone would fill the EPC; nothing was added.
         """
         runs = self._epcm[enclave]
         if any(run.first < first + count and first < run.first + run.count for run in runs):
             raise MalformedError("epcm.page.present", f"page {first:#x} of enclave {enclave} was added before")
-        pages = 1 + count + sum(run.count for run in runs)
-        self._pin(enclave, 1 - (-pages // VA_SLOTS) - self._pinned[enclave])
+        need = epc_need(count + sum(run.count for run in runs))
+        self._pin(enclave, need.secs + need.version_arrays)
         if runs and runs[-1].first + runs[-1].count == first and runs[-1].flags == flags:
             runs[-1] = EpcmRun(first=runs[-1].first, count=runs[-1].count + count, flags=flags)
         else:
             runs.append(EpcmRun(first=first, count=count, flags=flags))
-        for block, mask in _blocks(first, count):
-            self._load((enclave, block), mask)
+        self._use(enclave, first, count)
 
     def entry(self, enclave: int, page: int) -> EpcmRun | None:
         """The EPCM entry of one page, or None where no page was added."""
@@ -119,16 +124,17 @@ class Epc:
 
         Returns:
             How many of them had to be reloaded.
+
+        Raises:
+            MalformedError: ``epcm.page.absent``: one of the pages was never added, or the enclave is gone (#PF).
         """
-        before = self._reloaded
-        for block, mask in _blocks(first, count):
-            resident = self._resident.get((enclave, block), 0)
-            if resident:
-                self._resident.move_to_end((enclave, block))
-            missing = mask & ~resident
-            self._reloaded += missing.bit_count()
-            self._load((enclave, block), missing)
-        return Pages(self._reloaded - before)
+        end = first + count
+        runs = self._epcm.get(enclave, ())
+        if sum(max(0, min(end, run.first + run.count) - max(first, run.first)) for run in runs) != count:
+            raise MalformedError("epcm.page.absent", f"enclave {enclave} has not all pages of {first:#x} to {end:#x}")
+        reloaded = self._use(enclave, first, count)
+        self._reloaded += reloaded
+        return Pages(reloaded)
 
     def remove(self, enclave: int) -> None:
         """EREMOVE every page of an enclave, its SECS last."""
@@ -138,30 +144,36 @@ class Epc:
         del self._epcm[enclave]
 
     def _pin(self, enclave: int, count: int) -> None:
-        if count <= 0:
-            return
-        self._make_room(count)
-        self._free -= count
-        self._pinned[enclave] += count
+        """Bring the SECS and VA pages of an enclave to ``count``."""
+        more = count - self._pinned.get(enclave, 0)
+        pinned = sum(self._pinned.values()) + more
+        if pinned > self._capacity - BLOCK:
+            raise UnavailableError(
+                "epc.exhausted",
+                f"SECS and version array pages would take {pinned} of {self._capacity} pages; {BLOCK} must stay free "
+                "of them",
+                hint="run fewer enclaves on this node, or take a node class with more EPC",
+            )
+        self._make_room(more)
+        self._free -= more
+        self._pinned[enclave] = count
 
-    def _load(self, key: tuple[int, int], mask: int) -> None:
-        """Make the pages of ``mask`` resident, one part after the other where the EPC is smaller than a block."""
-        room = max(1, self._capacity - sum(self._pinned.values()))
-        while mask:
-            part = _lowest(mask, room)
-            self._make_room(part.bit_count())
-            self._free -= part.bit_count()
-            self._resident[key] = self._resident.get(key, 0) | part
-            mask &= ~part
+    def _use(self, enclave: int, first: int, count: int) -> int:
+        """Make pages resident and their blocks the last used ones; returns how many pages were not resident."""
+        missed = 0
+        for block, mask in _blocks(first, count):
+            # The block leaves the order while room is made, so that its own pages are not the ones to go.
+            resident = self._resident.pop((enclave, block), 0)
+            missing = (mask & ~resident).bit_count()
+            self._make_room(missing)
+            self._free -= missing
+            self._resident[enclave, block] = resident | mask
+            missed += missing
+        return missed
 
     def _make_room(self, count: int) -> None:
+        """Evict the lowest pages of the longest unused blocks until ``count`` are free; ``_pin`` sees to it they can."""
         while self._free < count:
-            if not self._resident:
-                raise UnavailableError(
-                    "epc.exhausted",
-                    f"{count} pages are needed, {self._free} of {self._capacity} are free and the rest is pinned",
-                    hint="run fewer enclaves on this node, or take a node class with more EPC",
-                )
             key, mask = next(iter(self._resident.items()))
             out = _lowest(mask, count - self._free)
             if out == mask:
@@ -176,8 +188,8 @@ def _blocks(first: int, count: int) -> Iterator[tuple[int, int]]:
     """The blocks that a range of pages touches, each with the mask of the pages in it."""
     end = first + count
     while first < end:
-        block, low = divmod(first, _BLOCK)
-        size = min(_BLOCK - low, end - first)
+        block, low = divmod(first, BLOCK)
+        size = min(BLOCK - low, end - first)
         yield block, ((1 << size) - 1) << low
         first += size
 

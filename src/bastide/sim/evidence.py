@@ -11,18 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from bastide.attest.service import Attested, AttestRequest, Refused, attest
 from bastide.attest.signing import token_signing_certificate
 from bastide.dcap import PreparedCollateral
-from bastide.errors import MalformedError
 from bastide.pki.chain import TrustAnchor
 from bastide.policy import PolicyDocument
 from bastide.sgx.quote import HEADER_SIZE
@@ -30,6 +23,7 @@ from bastide.sgx.types import MrSigner
 from bastide.sim.enclave import Inside
 from bastide.sim.faults import Fault
 from bastide.sim.quoting import QuotingEnclave
+from bastide.sim.remembered import remembered_rsa_key
 from bastide.sim.result import EvidenceResult, Refusal
 from bastide.sim.state import LabState
 from bastide.token.jose import RsaSigner
@@ -40,6 +34,7 @@ ISSUER = "https://lab.bastide.invalid/simulation"
 """Issuer of the lab's tokens; the top-level domain ``invalid`` leads nowhere (RFC 2606)."""
 
 _TOKEN_KEY_BITS = 2048
+_TOKEN_KEY_EXPONENT = 65537
 _MR_ENCLAVE_OFFSET = HEADER_SIZE + 64
 _DAY = timedelta(days=1)
 
@@ -84,7 +79,8 @@ class Attestation:
         status = str(verdict.status) if verdict else ""
         tcb_status = verdict.tcb_status.value if verdict and verdict.tcb_status else ""
         if isinstance(answer, Refused):
-            why = verdict.refusals if verdict and verdict.refusals else (answer.refused_by,)
+            # All answers that were no, so that a sum such as appraisal.not-expired comes with its cause.
+            why = tuple(check for check in answer.checks if not check.ok) or (answer.refused_by,)
             return EvidenceResult(
                 accepted=False,
                 status=status,
@@ -118,8 +114,12 @@ def make_attestation(
     now: datetime,
     faults: frozenset[Fault],
 ) -> Attestation:
-    """The lab's attestation service, which permits the enclaves of ``trusted_signer``."""
-    key = _token_key(state)
+    """The lab's attestation service, which permits the enclaves of ``trusted_signer``.
+
+    Raises:
+        MalformedError: ``lab.state.key``.
+    """
+    key = remembered_rsa_key(state, "keys/token.pem", exponent=_TOKEN_KEY_EXPONENT, bits=_TOKEN_KEY_BITS)
     certificate = token_signing_certificate(
         key, issuer=ISSUER, serial=1 + secrets.randbits(128), not_before=now - _DAY, not_after=now + 365 * _DAY
     )
@@ -148,16 +148,3 @@ def _runtime_data() -> bytes:
     numbers = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
     x, y = (base64.urlsafe_b64encode(n.to_bytes(32, "big")).rstrip(b"=").decode() for n in (numbers.x, numbers.y))
     return json.dumps({"keys": [{"crv": "P-256", "kid": "enclave", "kty": "EC", "x": x, "y": y}]}).encode()
-
-
-def _token_key(state: LabState) -> rsa.RSAPrivateKey:
-    pem = state.get_or_make(
-        "keys/token.pem",
-        lambda: rsa.generate_private_key(65537, _TOKEN_KEY_BITS).private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        ),
-    )
-    key = load_pem_private_key(pem, None)
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise MalformedError("lab.state.key", "keys/token.pem holds no RSA key", hint="use a new --state folder")
-    return key

@@ -1,6 +1,6 @@
 """Enclave images of the lab: how a small program becomes pages, a measurement and a signature. SIMULATION.
 
-Layout from the base: code (measured, R X), heap (not measured, R W), one page without access as a guard, stack
+Layout from the base: code (measured, R X), heap (not measured, R W), one page left out as a guard, stack
 (measured, R W, filled with 0xCC), TCS, two SSA frames. The order is that of loading, so it is part of MRENCLAVE.
 """
 
@@ -72,7 +72,16 @@ class EnclaveImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signing:
-    """How an image is signed: RSA-3072 key with exponent 3, product, version, BCD date, and whether it allows debug."""
+    """How an image is signed.
+
+    Attributes:
+        key: RSA-3072 with exponent 3.
+        product_id: ISVPRODID, 16 bits.
+        svn: ISVSVN, 16 bits.
+        date: yyyymmdd in binary-coded decimal.
+        debug: whether the enclave has the DEBUG attribute.
+        provision: whether it has PROVISIONKEY.
+    """
 
     key: RSAPrivateKey
     product_id: int
@@ -122,9 +131,11 @@ def heap_within(name: str, code: bytes, epc_bytes: int) -> int:
     """
     runs, _ = _layout(code, 1)
     fixed = sum(len(run.content) // PAGE_SIZE for run in runs)
-    heap = epc_bytes // PAGE_SIZE - fixed
-    while heap > 0 and epc_need(fixed + heap).size > epc_bytes:
-        heap -= max(1, (epc_need(fixed + heap).size - epc_bytes) // PAGE_SIZE)
+    pages = epc_bytes // PAGE_SIZE
+    # From below: a VA page takes the place of heap only once for many pages, so few steps are left.
+    heap = pages - fixed - epc_need(pages).version_arrays - 1
+    while epc_need(fixed + heap + 1).pages <= pages:
+        heap += 1
     if heap < 1:
         raise MalformedError(
             "image.epc.small",

@@ -6,15 +6,17 @@ manifest -> admission (``pods``) -> placement (``cluster``) -> devices (``node``
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from time import perf_counter
 
 from bastide.catalogue.model import NodeClass
 from bastide.cluster.placement import Node, Placement, node_of_class, place, sgx_node_taints
 from bastide.dcap import PreparedCollateral
+from bastide.errors import MalformedError
 from bastide.node.described import sgx_inventory
 from bastide.node.devices import DeviceLimits, offers
 from bastide.pods.manifest import Document
@@ -28,9 +30,9 @@ from bastide.sim.node import LabNode, World
 from bastide.sim.outcome import node_result, pod_result
 from bastide.sim.platform import enclave_signing_key, make_collateral, make_machine, make_pki, mr_signer_of
 from bastide.sim.quoting import quoting_image
-from bastide.sim.result import EnclaveResult, LabResult, Refusal
+from bastide.sim.result import BadInput, EnclaveResult, LabResult
 from bastide.sim.state import LabState
-from bastide.sim.workloads import LabPod, admit_workloads, others, pods_of
+from bastide.sim.workloads import AdmittedWorkload, LabPod, admit_workloads, others, pods_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,8 @@ class LabRun:
         policy: admission policy.
         faults: what to break on purpose.
         launch: start the enclaves; else stop after placement.
-        bad_input: files that could not be read and were left out.
+        keep_going: leave out a file whose workloads cannot be read; else such a file ends the run.
+        bad_input: files that could not be read and were left out before.
     """
 
     documents: tuple[Document, ...]
@@ -51,7 +54,8 @@ class LabRun:
     policy: AdmissionPolicy
     faults: frozenset[Fault] = frozenset()
     launch: bool = True
-    bad_input: tuple[Refusal, ...] = ()
+    keep_going: bool = False
+    bad_input: tuple[BadInput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,41 +73,58 @@ class _Work:
     root: str = ""
 
 
-class _Clock:
-    """Wall time by step."""
+@dataclass(slots=True, kw_only=True)
+class _Admitted:
+    """What came of admission: workloads, objects that make no pods, and files that were left out."""
 
-    def __init__(self) -> None:
+    workloads: list[AdmittedWorkload] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+    bad_input: list[BadInput] = field(default_factory=list)
+
+
+class _Clock:
+    """Wall time by step; ``tell`` hears of each step as it begins."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
         self.seconds: dict[str, float] = {}
+        self._tell = tell
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
+        self._tell(name)
         start = perf_counter()
         yield
         self.seconds[name] = round(perf_counter() - start, 6)
 
 
-async def run_lab(run: LabRun, *, state: LabState, now: datetime) -> LabResult:
+def _silent(step: str) -> None:
+    """Nobody wants to hear of the steps."""
+    del step
+
+
+async def run_lab(run: LabRun, *, state: LabState, now: datetime, tell: Callable[[str], None] = _silent) -> LabResult:
     """Run manifests through the lab.
 
     Args:
         run: what to run.
         state: what earlier runs left; what this one leaves is put there, and saved by the caller.
         now: aware UTC instant that everything is judged at.
+        tell: hears the name of each step as it begins.
 
     Raises:
-        MalformedError: a manifest that admission or placement cannot read.
+        MalformedError: a manifest that admission or placement cannot read, unless the run keeps going.
         ConfigError: a node class that the catalogue does not know; a state of another kind.
     """
-    clock = _Clock()
+    clock = _Clock(tell)
     cluster = tuple(_nodes(run))
     nodes = [entry.node for entry in cluster]
     with clock.step("admission"):
-        admitted = admit_workloads(run.documents, policy=run.policy, nodes=nodes)
+        admitted = _admit(run, nodes)
     with clock.step("placement"):
-        pods = tuple(pods_of(admitted, nodes))
+        pods = tuple(pods_of(admitted.workloads, nodes))
         placements = _place(pods, nodes, run)
     with clock.step("launch and attestation"):
-        work = await _launch(run, cluster, placements, state=state, now=now) if run.launch else _Work()
+        work = await _launch(run, cluster, placements, state=state, now=now, tell=tell) if run.launch else _Work()
     return LabResult(
         pods=tuple(
             pod_result(pod, placement, work.enclaves.get(pod.name, ()), launched=run.launch)
@@ -113,13 +134,30 @@ async def run_lab(run: LabRun, *, state: LabState, now: datetime) -> LabResult:
             node_result(entry.node, entry.node_class, placements, work.usage.get(entry.node.name), now)
             for entry in cluster
         ),
-        passed_over=others(run.documents),
-        bad_input=run.bad_input,
+        passed_over=tuple(admitted.passed_over),
+        bad_input=(*run.bad_input, *admitted.bad_input),
         faults=tuple(sorted(run.faults)),
         root=work.root,
         issuer=ISSUER if work.root else "",
         seconds=clock.seconds,
     )
+
+
+def _admit(run: LabRun, nodes: Sequence[Node]) -> _Admitted:
+    """Admission, file by file: a file that cannot be read to its end has no workload in the run."""
+    result = _Admitted()
+    for _, group in groupby(run.documents, key=lambda document: document.name):
+        documents = tuple(group)
+        try:
+            workloads = admit_workloads(documents, policy=run.policy, nodes=nodes)
+        except MalformedError as error:
+            if not run.keep_going:
+                raise
+            result.bad_input.append(BadInput.of(error))
+        else:
+            result.workloads += workloads
+            result.passed_over += others(documents)
+    return result
 
 
 def _nodes(run: LabRun) -> Iterator[_ClusterNode]:
@@ -167,6 +205,7 @@ async def _launch(
     *,
     state: LabState,
     now: datetime,
+    tell: Callable[[str], None],
 ) -> _Work:
     """Start the enclaves of all placed pods, node by node."""
     by_node: dict[str, list[LabPod]] = defaultdict(list)
@@ -179,6 +218,7 @@ async def _launch(
     nodes, world, root = await asyncio.to_thread(_build, busy, run, state, now)
     work = _Work(root=root)
     for node in nodes:
+        tell(f"enclaves on {node.name}")
         enclaves, work.usage[node.name] = await node.run(by_node[node.name], world)
         work.enclaves |= enclaves
     return work

@@ -1,9 +1,11 @@
 """One SGX node of the lab at work: devices from the node agent, enclaves on its CPU, evidence. SIMULATION."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 from random import Random
 
 from bastide.catalogue.model import NodeClass, SgxGeneration
@@ -136,8 +138,13 @@ def _host(job: _Job, state: LabState) -> Host:
 
 
 def _storage(job: _Job) -> str:
-    """Where the files of a container are kept: shared by the pods of its workload."""
-    return f"storage/{job.pod.workload.namespace}/{job.pod.workload.label}/{job.ask.name}/"
+    """Where the files of a container are kept: shared by the pods of its workload.
+
+    A digest stands for the names, which come out of the manifest and may be long, missing or no file names at all.
+    """
+    workload = job.pod.workload
+    names = json.dumps([workload.namespace, workload.label, job.ask.name])
+    return f"storage/{sha256(names.encode()).hexdigest()[:32]}/"
 
 
 async def _granted(kubelet: Kubelet, pod: LabPod, ask: ContainerAsk) -> _Job:

@@ -1,35 +1,28 @@
 """Make-believe SGX platforms: fuses, PCK, quoting enclave; and the collateral that certifies them. SIMULATION."""
 
 import hashlib
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bastide.catalogue.model import NodeClass
 from bastide.dcap import Collateral
-from bastide.errors import MalformedError
 from bastide.sgx.keys import Platform
-from bastide.sgx.types import MrSigner
+from bastide.sgx.sigstruct import EXPONENT, KEY_SIZE
+from bastide.sgx.types import CpuSvn, MrSigner
 from bastide.sim import intel
 from bastide.sim.cpu import Cpu, Fuses
 from bastide.sim.epc import Epc
 from bastide.sim.faults import Fault
 from bastide.sim.images import EnclaveImage
 from bastide.sim.quoting import Certification, QuotingEnclave
+from bastide.sim.remembered import remembered_bytes, remembered_ec_key, remembered_rsa_key
 from bastide.sim.state import LabState
 from bastide.units import pages_of
 
-ENCLAVE_KEY_BITS = 3072
 _FUSE_SIZE = 16
 _BEFORE = timedelta(hours=1)
 """Collateral is an hour old, so that no clock finds it in its future."""
@@ -48,17 +41,17 @@ class SgxMachine:
 
 
 def enclave_signing_key(state: LabState, name: str) -> rsa.RSAPrivateKey:
-    """An RSA-3072 key with exponent 3, made at first use."""
-    pem = state.get_or_make(f"keys/{name}.pem", lambda: _pem(rsa.generate_private_key(3, ENCLAVE_KEY_BITS)))
-    key = load_pem_private_key(pem, None)
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise MalformedError("lab.state.key", f"keys/{name}.pem holds no RSA key", hint="use a new --state folder")
-    return key
+    """An RSA-3072 key with exponent 3, made at first use.
+
+    Raises:
+        MalformedError: ``lab.state.key``.
+    """
+    return remembered_rsa_key(state, f"keys/{name}.pem", exponent=EXPONENT, bits=8 * KEY_SIZE)
 
 
 def mr_signer_of(key: rsa.RSAPrivateKey) -> MrSigner:
     """MRSIGNER of what a key signs: SHA-256 of its modulus, 384 bytes little-endian."""
-    modulus = key.public_key().public_numbers().n.to_bytes(ENCLAVE_KEY_BITS // 8, "little")
+    modulus = key.public_key().public_numbers().n.to_bytes(KEY_SIZE, "little")
     return MrSigner(hashlib.sha256(modulus).digest())
 
 
@@ -83,24 +76,16 @@ def make_machine(
     now: datetime,
     faults: frozenset[Fault],
 ) -> SgxMachine:
-    """Put together the SGX machine of a node, with the fuses and the PCK of earlier runs where there were any."""
+    """Put together the SGX machine of a node, with the fuses and the PCK key of earlier runs where there were any.
 
-    def kept(name: str, size: int) -> bytes:
-        return state.get_or_make(f"nodes/{node}/{name}", lambda: secrets.token_bytes(size))
-
-    extensions = intel.platform(ppid=kept("ppid", _FUSE_SIZE))
-    platform = Platform(
-        cpu_svn=extensions.tcb.cpu_svn,
-        owner_epoch=kept("owner-epoch", _FUSE_SIZE),
-        seal_fuses=kept("seal-fuses", _FUSE_SIZE),
-    )
-    fuses = Fuses(
-        root=kept("root", _FUSE_SIZE),
-        provisioning_root=kept("provisioning-root", _FUSE_SIZE),
-        platform=platform,
-    )
+    Raises:
+        MalformedError: ``lab.state.key``, ``lab.state.secret``.
+        UnavailableError: ``epc.exhausted``: the EPC does not even hold the quoting enclave.
+    """
+    extensions = intel.platform(ppid=remembered_bytes(state, f"nodes/{node}/ppid", _FUSE_SIZE))
+    fuses = _fuses(state, node, extensions.tcb.cpu_svn)
     cpu = Cpu(fuses=fuses, epc=Epc(pages_of(node_class.epc_allocatable)))
-    pck_key = _pck_key(state, node)
+    pck_key = remembered_ec_key(state, f"nodes/{node}/pck.pem")
     profile = intel.pck_profile(now - _DAY, extensions)
     if Fault.EXPIRED_PCK in faults:
         profile = replace(profile, window=intel.Window(start=now - _LONG_AGO, end=now - _DAY))
@@ -138,13 +123,12 @@ def make_collateral(
     )
 
 
-def _pck_key(state: LabState, node: str) -> ec.EllipticCurvePrivateKey:
-    pem = state.get_or_make(f"nodes/{node}/pck.pem", lambda: _pem(ec.generate_private_key(ec.SECP256R1())))
-    key = load_pem_private_key(pem, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise MalformedError("lab.state.key", f"nodes/{node}/pck.pem holds no EC key", hint="use a new --state folder")
-    return key
+def _fuses(state: LabState, node: str, cpu_svn: CpuSvn) -> Fuses:
+    def fuse(name: str) -> bytes:
+        return remembered_bytes(state, f"nodes/{node}/{name}", _FUSE_SIZE)
 
-
-def _pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return Fuses(
+        root=fuse("root"),
+        provisioning_root=fuse("provisioning-root"),
+        platform=Platform(cpu_svn=cpu_svn, owner_epoch=fuse("owner-epoch"), seal_fuses=fuse("seal-fuses")),
+    )

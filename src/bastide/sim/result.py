@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bastide.checks import Check
+from bastide.errors import BastideError
 
 
 class Phase(StrEnum):
@@ -42,6 +43,21 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BadInput:
+    """Why a file was left out; the keys are those of the command's JSON object ``error``."""
+
+    code: str
+    message: str
+    hint: str = ""
+    where: str = ""
+
+    @classmethod
+    def of(cls, error: BastideError) -> "BadInput":
+        """The error that a file ended in."""
+        return cls(code=error.code, message=error.message, hint=error.hint or "", where=error.where or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceResult:
     """What the attestation service said of one enclave.
 
@@ -51,7 +67,7 @@ class EvidenceResult:
         tcb_status: status of platform and quoting enclave.
         quote_size: bytes of the quote.
         checks: every question with its answer.
-        refusals: the answers that refuse.
+        refusals: the answers that were no, in the order of asking: a cause stands before what sums it up.
         token: the RS256 token; empty where refused.
         claims: the token's claims.
     """
@@ -197,7 +213,7 @@ class LabResult:
     pods: tuple[PodResult, ...]
     nodes: tuple[NodeResult, ...]
     passed_over: tuple[str, ...] = ()
-    bad_input: tuple[Refusal, ...] = ()
+    bad_input: tuple[BadInput, ...] = ()
     faults: tuple[str, ...] = ()
     root: str = ""
     issuer: str = ""

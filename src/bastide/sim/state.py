@@ -22,23 +22,35 @@ class LabState:
         folder: where earlier runs left their state; made by the first ``save``.
 
     Raises:
-        ConfigError: ``lab.state.foreign``: the folder is not empty and no lab made it; ``lab.state.size``.
+        ConfigError: ``lab.state.foreign``: the folder is not empty and no lab made it; ``lab.state.size``: a file
+            has more than 1 MiB; ``lab.state.unreadable``.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._entries: dict[str, bytes] = {}
-        if folder is not None and folder.exists():
-            self._entries = _read(folder)
+        try:
+            if folder is not None and folder.exists():
+                self._entries = _read(folder)
+        except OSError as error:
+            raise ConfigError(
+                "lab.state.unreadable", f"cannot read the lab's state: {error.strerror}", where=str(folder)
+            ) from error
 
     def get(self, name: str) -> bytes | None:
         """The bytes under a name."""
         return self._entries.get(name)
 
     def put(self, name: str, value: bytes) -> None:
-        """Remember bytes under a name of letters, digits, dots, dashes and slashes."""
+        """Remember bytes under a name of letters, digits, dots, dashes and slashes.
+
+        Raises:
+            ConfigError: ``lab.state.name``; ``lab.state.size``: more than 1 MiB.
+        """
         if not _NAME.fullmatch(name):
             raise ConfigError("lab.state.name", f"{name!r} cannot name an entry of the lab's state")
+        if len(value) > _LARGEST:
+            raise ConfigError("lab.state.size", f"{name}: an entry has at most {_LARGEST} bytes, not {len(value)}")
         self._entries[name] = value
 
     def get_or_make(self, name: str, make: Callable[[], bytes]) -> bytes:
@@ -52,12 +64,27 @@ class LabState:
         return {name[len(prefix) :]: value for name, value in self._entries.items() if name.startswith(prefix)}
 
     def save(self) -> None:
-        """Write everything to the folder, each file whole or not at all."""
+        """Write everything to the folder, each file whole or not at all.
+
+        Raises:
+            ConfigError: ``lab.state.unwritable``.
+        """
         if self._folder is None:
             return
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._write(self._folder)
+        except OSError as error:
+            raise ConfigError(
+                "lab.state.unwritable",
+                f"cannot write the lab's state: {error.strerror}",
+                hint="name a folder that you may write to",
+                where=str(self._folder),
+            ) from error
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, value in {_MARK: b"State of a Bastide lab. Nothing here is real.\n", **self._entries}.items():
-            target = self._folder / name
+            target = folder / name
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = target.with_name(f".{target.name}.part")
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

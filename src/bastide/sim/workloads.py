@@ -70,6 +70,7 @@ def admit_workloads(
 
     Raises:
         MalformedError: ``workload.*``, and what cannot be placed because its rules cannot be read (``cluster.*``).
+        ConfigError: the policy names a node class that the catalogue does not know.
     """
     classes = [find_class(name) for name in policy.node_classes] or list(ALL_CLASSES)
     declared = {one.name: one.epc_allocatable for one in classes if one.epc_allocatable}
@@ -91,16 +92,41 @@ def others(documents: Iterable[Document]) -> tuple[str, ...]:
 def pods_of(admitted: Iterable[AdmittedWorkload], nodes: Iterable[Node]) -> Iterator[LabPod]:
     """The pods that the controllers would make; numbers stand where Kubernetes draws letters."""
     names = [node.name for node in nodes]
-    taken: dict[str, int] = {}
+    free = _FreeNames()
     for workload in admitted:
         base = workload.source.name or workload.source.kind.lower()
         if workload.source.kind == "DaemonSet":
-            yield from (LabPod(name=f"{base}-{name}", workload=workload, only_node=name) for name in names)
+            for name in names:
+                yield LabPod(name=free.as_given(f"{base}-{name}"), workload=workload, only_node=name)
             continue
         for _ in range(workload.source.replicas):
-            taken[base] = taken.get(base, 0) + 1
-            alone = workload.source.kind == "Pod" and taken[base] == 1
-            yield LabPod(name=base if alone else f"{base}-{taken[base]}", workload=workload)
+            name = free.as_given(base) if workload.source.kind == "Pod" else free.numbered(base)
+            yield LabPod(name=name, workload=workload)
+
+
+class _FreeNames:
+    """Names that no other pod of the run has: the report tells pods apart by them, over all namespaces."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._last: dict[str, int] = {}
+
+    def as_given(self, name: str) -> str:
+        """``name`` itself; with a number where another pod has it."""
+        if name in self._taken:
+            return self.numbered(name)
+        self._taken.add(name)
+        return name
+
+    def numbered(self, base: str) -> str:
+        """``base-1``, ``base-2``..."""
+        number = self._last.get(base, 0) + 1
+        while f"{base}-{number}" in self._taken:
+            number += 1
+        self._last[base] = number
+        name = f"{base}-{number}"
+        self._taken.add(name)
+        return name
 
 
 def _admitted(

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bastide.errors import MalformedError
+from bastide.errors import MalformedError, UntrustedError
 from bastide.sgx.keys import KeyRequest
 from bastide.sim.apps import Host
 from bastide.sim.enclave import Inside
@@ -44,8 +44,9 @@ def _seal(inside: Inside, secret: bytes) -> bytes:
 
 
 def _unseal(inside: Inside, blob: bytes) -> bytes | None:
+    """The secret; None where the blob, which the host kept and may have changed, is not this enclave's."""
     header, nonce, sealed = blob[:_REQUEST], blob[_REQUEST : _REQUEST + _NONCE], blob[_REQUEST + _NONCE :]
     try:
         return AESGCM(inside.get_key(KeyRequest.parse(header))).decrypt(nonce, sealed, header)
-    except (MalformedError, InvalidTag, ValueError):
+    except (MalformedError, UntrustedError, InvalidTag, ValueError):
         return None
