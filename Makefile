@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: demo test check lint format types contracts e2e bench proto lock clean help
+.PHONY: demo test check lint format types contracts e2e bench fuzz proto lock clean help
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
@@ -53,6 +53,13 @@ e2e:                             ## real Kubernetes parts: none yet, see docs/li
 
 bench: $(VENV)/dev.stamp         ## measure; JSON to bench/results/local
 	$(BIN)/python -m bench
+
+FUZZ_SECONDS ?= 300
+fuzz: $(VENV)/dev.stamp          ## every fuzz target for FUZZ_SECONDS (default 300) each
+	$(PIP) install -q --require-hashes -r requirements/fuzz.txt
+	@for target in fuzz/fuzz_*.py; do echo "== $$target"; \
+	  mkdir -p fuzz/corpora/$$(basename $$target .py); \
+	  $(BIN)/python $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 fuzz/corpora/$$(basename $$target .py) || exit 1; done
 
 proto: $(VENV)/dev.stamp         ## regenerate src/bastide/_proto from proto/
 	$(BIN)/python tools/gen_proto.py

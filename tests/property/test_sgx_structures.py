@@ -16,7 +16,17 @@ from bastide.sgx.quote import CertificationData, Quote, QuoteHeader
 from bastide.sgx.report import Report, ReportBody, TargetInfo
 from bastide.sgx.secs import EinitToken, PageInfo, SecInfo, Secs, Tcs
 from bastide.sgx.sigstruct import SigStruct
-from support.sgx_values import identity, quote, report_body, sigstruct
+from bastide.sgx.td_report import TdReport
+from support.sgx_values import (
+    identity,
+    later_quote,
+    quote,
+    report_body,
+    sigstruct,
+    td_report,
+    td_report15,
+    td_report15_ex,
+)
 
 
 class Structure(Protocol):
@@ -36,6 +46,13 @@ GOOD: dict[str, tuple[Callable[[bytes], Structure], bytes]] = {
     "target info": (TargetInfo.parse, identity().target_info().build()),
     "quote header": (QuoteHeader.parse, quote().header.build()),
     "quote": (Quote.parse, quote().build()),
+    "quote v4 of an enclave": (Quote.parse, later_quote(4, report_body()).build()),
+    "quote v4 of a TD": (Quote.parse, later_quote(4, td_report()).build()),
+    "quote v5 of an enclave": (Quote.parse, later_quote(5, report_body()).build()),
+    "quote v5 of a TD": (Quote.parse, later_quote(5, td_report15()).build()),
+    "quote v5 of an extended TD": (Quote.parse, later_quote(5, td_report15_ex()).build()),
+    "TD report": (TdReport.parse, td_report().build()),
+    "TD report 1.5 extended": (TdReport.parse, td_report15_ex().build()),
     "sigstruct": (SigStruct.parse, sigstruct().build()),
     "secs": (Secs.parse, bytes(4096)),
     "tcs": (Tcs.parse, bytes(4096)),
@@ -44,6 +61,7 @@ GOOD: dict[str, tuple[Callable[[bytes], Structure], bytes]] = {
     "einittoken": (EinitToken.parse, bytes(304)),
     "keyrequest": (KeyRequest.parse, KeyRequest(key_name=KeyName.SEAL).build()),
 }
+LATER = ((4, report_body()), (4, td_report()), (5, report_body()), (5, td_report15()), (5, td_report15_ex()))
 each_structure = pytest.mark.parametrize("name", GOOD)
 
 
@@ -89,12 +107,17 @@ def test_truncated_extended_and_random_bytes_are_built_back_or_malformed(name: s
 
 @settings(max_examples=100, deadline=None)
 @given(
+    base=st.sampled_from(
+        [quote(), later_quote(4, report_body()), later_quote(4, td_report()), later_quote(5, td_report15())]
+    ),
     qe_auth_data=st.binary(max_size=100),
     certification=st.builds(CertificationData, type=st.integers(1, 5), data=st.binary(max_size=300)),
     trailing=st.binary(max_size=50),
 )
-def test_quotes_of_any_shape_come_back(qe_auth_data: bytes, certification: CertificationData, trailing: bytes) -> None:
-    shaped = replace(quote(), qe_auth_data=qe_auth_data, certification=certification, trailing=trailing)
+def test_quotes_of_any_shape_come_back(
+    base: Quote, qe_auth_data: bytes, certification: CertificationData, trailing: bytes
+) -> None:
+    shaped = replace(base, qe_auth_data=qe_auth_data, certification=certification, trailing=trailing)
     assert Quote.parse(shaped.build()) == shaped
 
 

@@ -47,7 +47,7 @@ class World:
         header = sgx_values.quote().header
         return replace(
             sgx_values.quote(),
-            report_body=report,
+            body=report,
             signature=_sign(key, header.build() + report.build()),
             attestation_key=point,
             qe_report=qe_report,
@@ -60,11 +60,16 @@ class World:
 @cache
 def world() -> World:
     """The same world for all tests of a run."""
-    pki, pck_key = Pki.create(ISSUED), ec.generate_private_key(ec.SECP256R1())
-    pck = issue_pck(pki, pck_key.public_key(), platform(), ISSUED)
+    return world_at(ISSUED)
+
+
+def world_at(issued: datetime) -> World:
+    """A world whose certificates and collateral begin at ``issued``."""
+    pki, pck_key = Pki.create(issued), ec.generate_private_key(ec.SECP256R1())
+    pck = issue_pck(pki, pck_key.public_key(), platform(), issued)
     return World(
         root=pki.trust_anchor,
-        collateral=collateral(pki, pck, ISSUED),
+        collateral=collateral(pki, pck, issued),
         pck_key=pck_key,
         pck_chain=certification_data(pki, pck),
     )

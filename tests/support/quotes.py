@@ -23,11 +23,13 @@ from bastide.sgx.quote import (
     ECDSA_P256,
     INTEL_QE_VENDOR_ID,
     TEE_SGX,
+    TEE_TDX,
     CertificationData,
     Quote,
     QuoteHeader,
 )
 from bastide.sgx.report import ReportBody
+from bastide.sgx.td_report import Td15Fields, TdAttributes, TdReport
 from bastide.sim.intel import (
     QE_MR_SIGNER,
     CrlProfile,
@@ -44,6 +46,8 @@ from bastide.sim.intel import (
     qe_identity_document,
     root_crl_profile,
     tcb_info_document,
+    td_qe_identity_document,
+    tdx_tcb_info_document,
 )
 from support.sgx_values import CPU_SVN, MR_ENCLAVE, MR_SIGNER, attributes
 
@@ -53,6 +57,8 @@ BORN = AT - timedelta(days=365)
 """When their certificates begin."""
 ISSUED = AT - timedelta(days=1)
 """When their collateral was issued."""
+TEE_TCB_SVN = bytes([5, 1, 7, *(0,) * 13])
+"""What TDs are launched under: TDX module 1.5, SEAM loader 7."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +69,8 @@ class World:
     pck_key: ec.EllipticCurvePrivateKey
     pck: x509.Certificate
     attestation_key: ec.EllipticCurvePrivateKey
-    body: ReportBody
+    body: ReportBody | TdReport
+    version: int = 3
     qe_report: ReportBody
     tcb_info: TcbInfoDocument
     qe_identity: QeIdentityDocument
@@ -135,6 +142,41 @@ def world_of(
     )
 
 
+def td_world(*, version: int = 4, current: bytes | None = None) -> World:
+    """A good world with a TD; of TDX 1.5, and version 5, where it is said what it runs under now."""
+    world = good_world()
+    return replace(
+        world,
+        version=version if current is None else 5,
+        body=td_report(current),
+        qe_report=replace(world.qe_report, isv_prod_id=2),
+        tcb_info=tdx_tcb_info_document(platform(), TEE_TCB_SVN, ISSUED),
+        qe_identity=td_qe_identity_document(ISSUED),
+    )
+
+
+def td_report(current: bytes | None = None) -> TdReport:
+    """A production TD."""
+    return TdReport(
+        tee_tcb_svn=TEE_TCB_SVN,
+        mr_seam=b"\x5e" * 48,
+        mr_signer_seam=bytes(48),
+        seam_attributes=bytes(8),
+        td_attributes=TdAttributes.SEPT_VE_DISABLE,
+        xfam=(0xE7).to_bytes(8, "little"),
+        mr_td=bytes(range(48)),
+        mr_config_id=bytes(48),
+        mr_owner=bytes(48),
+        mr_owner_config=bytes(48),
+        rtmr0=b"\x01" * 48,
+        rtmr1=b"\x02" * 48,
+        rtmr2=b"\x03" * 48,
+        rtmr3=bytes(48),
+        report_data=sha256(b"what the TD wants to say").digest() + bytes(32),
+        td15=None if current is None else Td15Fields(tee_tcb_svn2=current, mr_service_td=bytes(48)),
+    )
+
+
 def with_chain(world: World, *chain: x509.Certificate) -> World:
     """The world with another PCK chain in its quote."""
     return replace(world, certification=CertificationData(type=5, data=dump_pem_chain(chain)))
@@ -176,24 +218,25 @@ def build_quote(world: World) -> Quote:
     binding = sha256(key + world.qe_auth_data).digest() + bytes(32)
     qe_report = replace(world.qe_report, report_data=binding)
     header = QuoteHeader(
-        version=3,
+        version=world.version,
         att_key_type=ECDSA_P256,
-        tee_type=TEE_SGX,
+        tee_type=TEE_TDX if isinstance(world.body, TdReport) else TEE_SGX,
         qe_svn=world.qe_report.isv_svn,
         pce_svn=13,
         qe_vendor_id=world.qe_vendor_id,
         user_data=bytes(20),
     )
-    return Quote(
+    unsigned = Quote(
         header=header,
-        report_body=world.body,
-        signature=sign_raw(world.attestation_key, header.build() + world.body.build()),
+        body=world.body,
+        signature=bytes(64),
         attestation_key=key,
         qe_report=qe_report,
         qe_report_signature=sign_raw(world.pck_key, qe_report.build()),
         qe_auth_data=world.qe_auth_data,
         certification=world.certification,
     )
+    return replace(unsigned, signature=sign_raw(world.attestation_key, unsigned.signed_bytes))
 
 
 def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:

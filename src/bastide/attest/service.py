@@ -16,17 +16,19 @@ from bastide.dcap import STRICT, AppraisalPolicy, Collateral, PreparedCollateral
 from bastide.errors import BastideError, MalformedError, PolicyError
 from bastide.pki.chain import TrustAnchor
 from bastide.policy import ATTESTATION_SERVICE, Claim, Decision, PolicyDocument, evaluate
+from bastide.sgx.attributes import AttributeFlags
 from bastide.sgx.quote import Quote
 from bastide.sgx.report import ReportBody
 from bastide.token.claims import CollateralHashes, RuntimeData, TcbFacts, TokenFrame, incoming_claims, sgx_claims
-from bastide.token.jose import Signer
+from bastide.token.jose import Signer, unsigned_token
 from bastide.token.json_text import Json
 
 TOKEN_LIFETIME = timedelta(hours=8)
 INVALID_PARAMETER = "InvalidParameter"
 POLICY_EVALUATION_ERROR = "PolicyEvaluationError"
 
-_RUNTIME_SOURCE = "Azure Attestation API, runtimeData"
+_DATA_SOURCE = "Azure Attestation API, runtimeData and initTimeData"
+_BINDS = {"runtime-data": "report data", "init-time-data": "a configuration id"}
 _POLICY_SOURCE = "attestation policy"
 _BOUND_DATA = slice(0, 32)
 
@@ -39,11 +41,41 @@ class AttestRequest:
         quote: SGX quote as bytes.
         runtime_data: data whose SHA-256 the enclave put into ``report_data[0:32]``; None when there is none.
         runtime_is_json: the data are a JSON object, to become ``x-ms-runtime``; else they are opaque bytes.
+        init_time_data: data whose SHA-256 the enclave was started with, in ``config_id[0:32]``; None for none.
+        init_time_is_json: the data are a JSON object, to become ``x-ms-inittime``.
+        nonce: to be repeated in the token.
+        envelope: what the quote came in, where the token's ``quotehash`` is over more than the quote.
     """
 
     quote: bytes
     runtime_data: bytes | None = None
     runtime_is_json: bool = False
+    init_time_data: bytes | None = None
+    init_time_is_json: bool = False
+    nonce: str | None = None
+    envelope: bytes | None = None
+
+    @property
+    def evidence_hash(self) -> str:
+        """SHA-256 of quote or envelope, 64 hex digits: the claim's ``quotehash``."""
+        return hashlib.sha256(self.quote if self.envelope is None else self.envelope).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenTerms:
+    """What the tenant wants of its tokens.
+
+    Attributes:
+        profile: name of the appraisal profile in force.
+        audience: claim ``aud``; None for none.
+        policy_signer: members ``kty`` and ``x5c`` of whoever signed the policy; None for an unsigned one.
+        draft: the policy is the client's draft; the token is not signed.
+    """
+
+    profile: str = "strict"
+    audience: str | None = None
+    policy_signer: Mapping[str, Json] | None = None
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +118,9 @@ class Refused:
     checks: tuple[Check, ...]
 
 
+_USUAL_TERMS = TokenTerms()
+
+
 def attest(
     request: AttestRequest,
     *,
@@ -97,6 +132,7 @@ def attest(
     jti: str,
     appraisal: AppraisalPolicy = STRICT,
     lifetime: timedelta = TOKEN_LIFETIME,
+    terms: TokenTerms = _USUAL_TERMS,
 ) -> Attested | Refused:
     """Verify the quote, compare the runtime data, ask the policy, sign the token.
 
@@ -110,6 +146,7 @@ def attest(
         jti: id of the token, 64 random hex digits.
         appraisal: what quote verification accepts.
         lifetime: of the token.
+        terms: what the tenant wants of its tokens.
 
     Raises:
         ConfigError: ``attest.issuer.*`` when evidence and issuer do not agree on being a simulation.
@@ -121,7 +158,7 @@ def attest(
         return _refuse(INVALID_PARAMETER, by, (by,))
     verdict = verify(quote, collateral, now, root=root, policy=appraisal)
     raw = collateral.collateral if isinstance(collateral, PreparedCollateral) else collateral
-    hashes = CollateralHashes(quotehash=hashlib.sha256(request.quote).hexdigest(), **collateral_hashes(raw))
+    hashes = CollateralHashes(quotehash=request.evidence_hash, **collateral_hashes(raw))
     return conclude(
         request,
         quote.report_body,
@@ -132,6 +169,7 @@ def attest(
         now=now,
         jti=jti,
         lifetime=lifetime,
+        terms=terms,
     )
 
 
@@ -146,6 +184,7 @@ def conclude(
     now: datetime,
     jti: str,
     lifetime: timedelta = TOKEN_LIFETIME,
+    terms: TokenTerms = _USUAL_TERMS,
 ) -> Attested | Refused:
     """From a verdict to the answer; ``attest`` for those who have verified the quote already.
 
@@ -159,18 +198,21 @@ def conclude(
         now: aware instant of issue.
         jti: id of the token, 64 random hex digits.
         lifetime: of the token.
+        terms: what the tenant wants of its tokens.
 
     Raises:
         ConfigError: ``attest.issuer.*``.
     """
     check_issuer(signer.issuer, simulation=verdict.simulation)
     runtime, runtime_checks = _runtime(request, report)
-    checks = (*verdict.checks, *runtime_checks)
+    init_time, init_time_checks = _init_time(request, report)
+    data_checks = (*runtime_checks, *init_time_checks)
+    checks = (*verdict.checks, *data_checks)
     facts = _facts(verdict)
     if facts is None:
         by = next(iter(verdict.refusals), _NO_REASON)
         return _refuse(INVALID_PARAMETER, by, checks, verdict)
-    failed = next((check for check in runtime_checks if not check.ok), None)
+    failed = next((check for check in data_checks if not check.ok), None)
     if failed is not None:
         return _refuse(INVALID_PARAMETER, failed, checks, verdict)
     try:
@@ -182,15 +224,27 @@ def conclude(
     if not decision.authorized:
         return _refuse_by_policy(decision, by, (*checks, by), verdict)
     claims = sgx_claims(
-        frame=TokenFrame(issuer=signer.issuer, issued_at=now, lifetime=lifetime, jti=jti),
+        frame=TokenFrame(
+            issuer=signer.issuer,
+            issued_at=now,
+            lifetime=lifetime,
+            jti=jti,
+            nonce=request.nonce,
+            audience=terms.audience,
+            profile=terms.profile,
+            draft=terms.draft,
+        ),
         report=report,
         collateral=hashes,
         tcb=facts,
         policy_hash=policy.hash,
         issued=[(claim.type, claim.value) for claim in decision.issued],
         runtime=runtime,
+        init_time=init_time,
+        policy_signer=terms.policy_signer,
     )
-    return Attested(token=signer.sign(claims), claims=claims, verdict=verdict, decision=decision, checks=(*checks, by))
+    token = unsigned_token(claims, signer) if terms.draft else signer.sign(claims)
+    return Attested(token=token, claims=claims, verdict=verdict, decision=decision, checks=(*checks, by))
 
 
 _NO_REASON = Check(name="quote.verdict", ok=False, expected="a verdict that says yes", seen="one that does not")
@@ -214,20 +268,42 @@ def _runtime(request: AttestRequest, report: ReportBody) -> tuple[RuntimeData | 
     """The runtime data with the questions asked of them; None when there are none or they do not parse."""
     if request.runtime_data is None:
         return None, ()
+    return _bound_data("runtime-data", request.runtime_data, report.report_data, is_json=request.runtime_is_json)
+
+
+def _init_time(request: AttestRequest, report: ReportBody) -> tuple[RuntimeData | None, tuple[Check, ...]]:
+    """The same of the data that the enclave was started with: they are in its configuration id, if it has one."""
+    if request.init_time_data is None:
+        return None, ()
+    if AttributeFlags.KSS not in report.attributes.flags:
+        return None, (
+            Check(
+                name="init-time-data.kss",
+                ok=False,
+                expected="an enclave with key separation and sharing (attribute KSS), which has a configuration id",
+                seen="one without",
+                hint="leave out initTimeData: this enclave is not bound to any",
+                source=_DATA_SOURCE,
+            ),
+        )
+    return _bound_data("init-time-data", request.init_time_data, report.config_id, is_json=request.init_time_is_json)
+
+
+def _bound_data(name: str, raw: bytes, field: bytes, *, is_json: bool) -> tuple[RuntimeData | None, tuple[Check, ...]]:
     try:
-        runtime = RuntimeData.parse(request.runtime_data, is_json=request.runtime_is_json)
+        data = RuntimeData.parse(raw, is_json=is_json)
     except MalformedError as error:
-        return None, (_check_of("runtime-data.format", error),)
-    bound = report.report_data[_BOUND_DATA]
-    ok = runtime.digest == bound
-    return runtime, (
+        return None, (_check_of(f"{name}.format", error),)
+    bound = field[_BOUND_DATA]
+    ok = data.digest == bound
+    return data, (
         Check(
-            name="runtime-data.hash",
+            name=f"{name}.hash",
             ok=ok,
-            expected=f"report data that begin with SHA-256 of the runtime data, {runtime.digest.hex()}",
+            expected=f"{_BINDS[name]} beginning with SHA-256 of the {name}, {data.digest.hex()}",
             seen=bound.hex(),
             hint="" if ok else "send the very bytes that the enclave hashed: no re-encoding, no added newline",
-            source=_RUNTIME_SOURCE,
+            source=_DATA_SOURCE,
         ),
     )
 

@@ -14,7 +14,11 @@ import click
 from bastide import __version__
 from bastide.cli.failures import EXIT_BAD_INPUT, EXIT_FAULT, TRACEBACK_VARIABLE, exit_code_of, report_failure
 
-NOUNS = {"lab": "run the way of a workload on this machine, in software SGX (SIMULATION)"}
+NOUNS = {
+    "lab": "run the way of a workload on this machine, in software SGX (SIMULATION)",
+    "policy": "check, explain and test attestation policies",
+    "token": "verify attestation tokens",
+}
 """What the command can be asked about, with the help line of each: the module of that name holds the group."""
 
 
@@ -46,13 +50,22 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a poor locale must not end a run
-    code = invoke(sys.argv[1:])
+    sys.exit(_flushed(invoke(sys.argv[1:])))
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once everything is written; a fault where it cannot be."""
+    if sys.stdout is None:  # closed by the caller
+        return code
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader left (`| head`): nothing more can be written, also not at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_FAULT
-    sys.exit(code)
+    except OSError as error:
+        # A reader that left (`| head`) has seen what it wanted; of a fault that ended the command was told already.
+        if not isinstance(error, BrokenPipeError) and code != EXIT_FAULT:
+            report_failure(error, as_json=False, with_traceback=False)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+        return EXIT_FAULT
+    return code
 
 
 def invoke(arguments: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ Exit codes: 1 internal fault, 2 bad input, 3 the answer is "no" (untrusted, deni
 
 import json
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 
@@ -36,7 +37,7 @@ EXIT_CODES: dict[type[BastideError], int] = {
 """Exit code of each family of the error tree."""
 
 TRACEBACK_VARIABLE = "BASTIDE_TRACEBACK"
-"""Environment variable that, set to 1, shows where an internal fault came from."""
+"""Environment variable that, set to 1, shows where a fault came from."""
 
 _LONGEST_SHOWN = 300
 
@@ -46,7 +47,8 @@ class Failure:
     """Why a command ended without an answer. The fields are the keys of the JSON object ``error``.
 
     Attributes:
-        code: stable identifier: that of the error, ``cli.usage``, ``cli.interrupted`` or ``internal.fault``.
+        code: stable identifier: that of the error, ``cli.usage``, ``cli.interrupted``, ``system.error`` (the operating
+            system refuses something) or ``internal.fault``.
         message: one sentence.
         hint: what to do; may be empty.
         where: field, ``file:line`` or offset; may be empty.
@@ -66,6 +68,9 @@ class Failure:
             return cls(code="cli.usage", message=error.format_message(), hint=_usage_hint(error))
         if isinstance(error, click.Abort):
             return cls(code="cli.interrupted", message="interrupted")
+        if isinstance(error, OSError):
+            message = f"the operating system refuses: {error}"[:_LONGEST_SHOWN]
+            return cls(code="system.error", message=message, hint=f"{TRACEBACK_VARIABLE}=1 shows what was tried")
         message = f"{type(error).__name__}: {error}"[:_LONGEST_SHOWN]
         return cls(
             code="internal.fault",
@@ -87,12 +92,13 @@ def report_failure(error: Exception, *, as_json: bool, with_traceback: bool) -> 
     Args:
         error: what ended the command.
         as_json: whether standard output carries ``{"error": {code, message, hint, where}}``.
-        with_traceback: whether an internal fault shows where it came from.
+        with_traceback: whether a fault shows where it came from.
     """
     failure = Failure.of(error)
     if as_json:
-        click.echo(json.dumps({"error": asdict(failure)}, indent=2))
-    if with_traceback and failure.code == "internal.fault":
+        with suppress(OSError):  # standard output may be what failed
+            click.echo(json.dumps({"error": asdict(failure)}, indent=2))
+    if with_traceback and failure.code in ("internal.fault", "system.error"):
         for line in "".join(traceback.format_exception(error)).splitlines():
             click.echo(printable(line), err=True)
     place = f"{failure.where}: " if failure.where else ""

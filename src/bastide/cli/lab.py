@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,12 +78,10 @@ def run(
         keep_going=keep_going,
         bad_input=bad,
     )
-    with _usable(state):
-        memory = LabState(state)
+    memory = LabState(state)
     with progress() as tell:
         result = asyncio.run(run_lab(lab_run, state=memory, now=datetime.now(UTC), tell=tell))
-    with _usable(state):
-        memory.save()
+    memory.save()
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(result), indent=2))
     else:
@@ -120,20 +116,6 @@ def _policy(file: str) -> AdmissionPolicy:
             where = f"{name_of(file)}: spec.nodeClasses"
             raise ConfigError(error.code, error.message, hint=error.hint, where=where) from error
     return policy
-
-
-@contextmanager
-def _usable(state: Path | None) -> Iterator[None]:
-    """What the file system has against the folder of the state is bad input, not a fault of ours."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            "lab.state.unusable",
-            f"cannot use it for the lab's state: {error.strerror or error}",
-            hint="name a folder that you may write to",
-            where=str(state),
-        ) from error
 
 
 def _exit_code(result: LabResult) -> int:

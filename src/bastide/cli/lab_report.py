@@ -1,6 +1,6 @@
 """The lab's report for people: tables, bars, sentences. SIMULATION."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from bastide.cli.screen import MOST_DETAILS, Part, Screen
 from bastide.sim.result import EnclaveResult, EvidenceResult, FindingResult, LabResult, NodeResult, Phase, PodResult
@@ -40,10 +40,8 @@ def print_report(result: LabResult, screen: Screen | None = None) -> None:
 
 def _admission(screen: Screen, pods: Sequence[PodResult]) -> None:
     """What was changed and what was found, once for each workload."""
-    by_workload: dict[tuple[str, str, str], PodResult] = {}
-    for pod in pods:
-        by_workload.setdefault((pod.namespace, pod.workload, pod.where), pod)
-    told = [pod for pod in by_workload.values() if pod.diff or pod.findings]
+    by_workload = _alike(pods, lambda pod: (pod.namespace, pod.workload, pod.where))
+    told = [pod for pod, *_ in by_workload if pod.diff or pod.findings]
     if not told:
         return
     screen.section("Admission")
@@ -76,9 +74,10 @@ def _placement(screen: Screen, pods: Sequence[PodResult]) -> None:
         for pod in screen.first(pods, "pods")
     ]
     screen.table(("pod", "phase", "node", "EPC", "why"), rows, unbroken=("phase", "EPC"))
-    for pod in [pod for pod in pods if pod.node_reasons][:MOST_DETAILS]:
-        screen.line((pod.name, "yellow"), " fits no node:")
-        for reason in pod.node_reasons[:MOST_DETAILS]:
+    waiting = _alike([pod for pod in pods if pod.node_reasons], lambda pod: (pod.workload, pod.node_reasons))
+    for alike in screen.first(waiting, "kinds of Pending pods"):
+        screen.line((_names(alike), "yellow"), " fits no node:" if len(alike) == 1 else " fit no node:", hanging=2)
+        for reason in alike[0].node_reasons[:MOST_DETAILS]:
             screen.line(f"{reason.node}: {reason.text}", indent=2, hanging=2)
     for rule in sorted({rule for pod in pods for rule in pod.not_modelled}):
         screen.line(("not modelled", "yellow"), f" {rule}: a real cluster may decide otherwise", hanging=2)
@@ -158,9 +157,14 @@ def _outcome(screen: Screen, result: LabResult) -> None:
     screen.section("Outcome")
     for name in result.passed_over:
         screen.line(("passed over:", "dim"), f" {name} makes no pods", hanging=2)
+    for sentence in result.without_pods:
+        screen.line(("no pods:", "dim"), f" {sentence}", hanging=2)
     bad = [pod for pod in result.pods if pod.phase in (Phase.DENIED, Phase.PENDING, Phase.FAILED)]
-    for pod in screen.first(bad, "pods"):
-        screen.line((pod.phase, _COLOUR[pod.phase]), f" {pod.name}: {pod.reason}", hanging=2)
+    for alike in screen.first(
+        _alike(bad, lambda pod: (pod.workload, pod.where, pod.phase, pod.reason)), "kinds of pods"
+    ):
+        phase = alike[0].phase
+        screen.line((phase, _COLOUR[phase]), f" {_names(alike)}: {alike[0].reason}", hanging=2)
     counts = ", ".join(
         f"{number} {phase}" for phase in Phase if (number := sum(pod.phase is phase for pod in result.pods))
     )
@@ -170,3 +174,15 @@ def _outcome(screen: Screen, result: LabResult) -> None:
     if result.root:
         screen.line((f"judged under the root {result.root} at issuer {result.issuer}", "dim"), hanging=2)
     screen.line(("SIMULATION", "bold"), ": no real hardware vouches for any of this")
+
+
+def _alike(pods: Sequence[PodResult], key: Callable[[PodResult], Hashable]) -> list[list[PodResult]]:
+    """Pods of which the same is to be said, so that it is said once."""
+    groups: dict[Hashable, list[PodResult]] = {}
+    for pod in pods:
+        groups.setdefault(key(pod), []).append(pod)
+    return list(groups.values())
+
+
+def _names(pods: Sequence[PodResult]) -> str:
+    return pods[0].name if len(pods) == 1 else f"{pods[0].name} and {len(pods) - 1} more"

@@ -34,13 +34,19 @@ class Screen:
 
     def line(self, *parts: Part, indent: int = 0, hanging: int = 0) -> None:
         """One line, folded where it is too long; ``hanging`` indents what is folded further in."""
-        width = self._console.width
         text = styled(*parts)
         text.overflow = "fold"
-        for number, piece in enumerate(text.wrap(self._console, max(1, width - indent - hanging))):
-            piece.rstrip()
-            margin = indent + (hanging if number else 0)
-            self._console.print(Text(" " * margin) + piece, soft_wrap=True)
+        room = max(1, self._console.width - indent)
+        head, *folded = text.wrap(self._console, room)
+        self._put(head, indent)
+        if folded:
+            spaces = len(text.plain) - len(text.plain[len(head) :].lstrip())
+            for piece in text[spaces:].wrap(self._console, max(1, room - hanging)):
+                self._put(piece, indent + hanging)
+
+    def _put(self, piece: Text, indent: int) -> None:
+        piece.rstrip()
+        self._console.print(Text(" " * indent) + piece, soft_wrap=True)
 
     def section(self, title: str) -> None:
         """An empty line and a heading."""

@@ -8,15 +8,16 @@
             print(check.name, check.expected, check.seen, check.hint)
 """
 
-from bastide.dcap.appraisal import STRICT, AppraisalPolicy
+from bastide.dcap.appraisal import INTEL, STRICT, AppraisalPolicy
 from bastide.dcap.collateral import Collateral, collateral_hashes
+from bastide.dcap.levels import TcbStatus
 from bastide.dcap.prepared import PreparedCollateral
 from bastide.dcap.status import QvlStatus
-from bastide.dcap.tcb import TcbStatus
 from bastide.dcap.verdict import Verdict
 from bastide.dcap.verify import verify
 
 __all__ = [
+    "INTEL",
     "STRICT",
     "AppraisalPolicy",
     "Collateral",

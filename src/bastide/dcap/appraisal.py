@@ -4,20 +4,26 @@ The library leaves debug enclaves, TCB statuses, expiry and roll-back to its cal
 issueDate or who may issue certificates. Here they are questions, and the default answer is no.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bastide.checks import Check
 from bastide.dcap.chains import Chain, Period
+from bastide.dcap.evaluation import TcbFindings
 from bastide.dcap.inquiry import CallResult
-from bastide.dcap.intel import PckChain, TcbFindings
+from bastide.dcap.intel import PckChain
+from bastide.dcap.levels import SvnLevel, TcbStatus
 from bastide.dcap.prepared import PreparedCollateral
-from bastide.dcap.tcb import TcbStatus
+from bastide.dcap.tcb import TcbLevel
+from bastide.errors import MalformedError
+from bastide.pki.pck import SgxType
 from bastide.sgx.quote import Quote
+from bastide.sgx.td_report import TdAttributes, TdReport
 
 _SOURCE = "Bastide appraisal policy"
 _USUAL = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED})
+_OUT_OF_DATE = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,19 +32,55 @@ class AppraisalPolicy:
 
     Attributes:
         accepted_statuses: TCB statuses that are good enough; ``Revoked`` never is, listed or not.
-        allow_debug: accept enclaves whose memory a debugger can read.
-        allow_expired: accept collateral and certificates past their end.
+        platform_grace: how long after its ``tcbDate`` an out-of-date level of the platform or TDX module is taken,
+            where the status is accepted; None for any time.
+        qe_grace: the same for the quoting enclave's level.
+        reject_advisories: advisories that must not apply at any level reached; case does not count.
         min_tcb_evaluation_data_number: lowest number of both documents, against roll-back to older collateral.
+        allow_debug: accept enclaves and TDs whose memory somebody outside can read.
+        allow_service_td: accept TDs that a service TD (such as one for migration) can act upon.
+        allow_sept_ve: accept TDs whose pages the host may take away and give back unseen (SEPT_VE_DISABLE clear).
+        allow_expired: accept collateral and certificates past their end.
+        allow_future: accept collateral and certificates before their start.
+        allow_dynamic_platform: accept platforms that packages may be added to.
+        allow_cached_keys: accept platforms whose root keys Intel's registration service holds.
+        allow_smt: accept platforms with hyper-threading.
+        accepted_sgx_types: kinds of memory protection; None for any.
+
+    The last three flags stand in certificates of the Platform CA only; an absent one is accepted.
+
+    Source: the policies of Intel's quote appraisal library and of dcap-qvl 0.7 (``QuotePolicy``), whose questions
+    these are. dcap-qvl's default grace is none; to have the same here, set it to zero.
     """
 
     accepted_statuses: frozenset[TcbStatus] = field(default=_USUAL)
-    allow_debug: bool = False
-    allow_expired: bool = False
+    platform_grace: timedelta | None = None
+    qe_grace: timedelta | None = None
+    reject_advisories: frozenset[str] = frozenset()
     min_tcb_evaluation_data_number: int = 0
+    allow_debug: bool = False
+    allow_service_td: bool = False
+    allow_sept_ve: bool = False
+    allow_expired: bool = False
+    allow_future: bool = False
+    allow_dynamic_platform: bool = True
+    allow_cached_keys: bool = True
+    allow_smt: bool = True
+    accepted_sgx_types: frozenset[SgxType] | None = None
 
 
 STRICT = AppraisalPolicy()
-"""UpToDate or SWHardeningNeeded, no debug, everything in force."""
+"""UpToDate or SWHardeningNeeded, no debug, no service TD, everything in force."""
+
+INTEL = AppraisalPolicy(
+    accepted_statuses=frozenset(TcbStatus) - {TcbStatus.REVOKED},
+    allow_debug=True,
+    allow_service_td=True,
+    allow_sept_ve=True,
+    allow_expired=True,
+    allow_future=True,
+)
+"""Whatever Intel's library does not call an error. It leaves all that stands here to its caller: for comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +149,22 @@ class Subject:
 
 def appraise(subject: Subject, policy: AppraisalPolicy) -> tuple[Check, ...]:
     """All questions of the policy, in order; each that failed refuses the quote."""
-    return tuple(_questions(subject, policy))
+    return (
+        *_dates(subject, policy),
+        *_authorities(subject),
+        *_tcb(subject, policy),
+        *_attested(subject.quote, policy),
+        *_platform(subject, policy),
+        _evaluation_number(subject, policy),
+    )
 
 
-def _questions(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
+def _dates(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
     start, at = subject.start, subject.at
     yield _check(
         "appraisal.in-force",
-        start.at is not None and start.at <= at,
-        expected=f"collateral and certificates in force at {at.isoformat()}",
+        policy.allow_future or (start.at is not None and start.at <= at),
+        expected="any" if policy.allow_future else f"collateral and certificates in force at {at.isoformat()}",
         seen=f"from {start}",
         hint="check the clock, or verify with collateral of that time",
     )
@@ -126,6 +175,9 @@ def _questions(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
         seen=f"until {subject.end}",
         hint="fetch current collateral",
     )
+
+
+def _authorities(subject: Subject) -> Iterator[Check]:
     misplaced = [name for chain in subject.chains for name in chain.misplaced]
     yield _check(
         "appraisal.authorities",
@@ -134,25 +186,118 @@ def _questions(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
         seen=", ".join(misplaced),
         hint="the chain was not made by Intel's service: somebody issued certificates who must not",
     )
-    status = subject.findings.status
-    if status is not None:  # without one, the Intel layer has refused already
-        yield _check(
-            "appraisal.tcb-status",
-            status in policy.accepted_statuses,
-            expected=" or ".join(sorted(policy.accepted_statuses)),
-            seen=status.value,
-            hint="update the platform as the advisories say, or accept the status in the policy",
-        )
-    debug = subject.quote.report_body.attributes.debug
+
+
+def _tcb(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
+    findings = subject.findings
+    if findings.status is None:  # then the Intel layer has refused already
+        return
+    yield _check(
+        "appraisal.tcb-status",
+        findings.status in policy.accepted_statuses,
+        expected=" or ".join(sorted(policy.accepted_statuses)),
+        seen=findings.status.value,
+        hint="update the platform as the advisories say, or accept the status in the policy",
+    )
+    platform = [level for each in findings.evaluations for level in (each.platform, each.module)]
+    yield from _grace("appraisal.platform-grace", platform, policy.platform_grace, subject.at)
+    qe = [each.qe for each in findings.evaluations]
+    yield from _grace("appraisal.qe-grace", qe, policy.qe_grace, subject.at)
+    rejected = {advisory.upper() for advisory in policy.reject_advisories}
+    applying = [advisory for advisory in findings.advisory_ids if advisory.upper() in rejected]
+    yield _check(
+        "appraisal.advisories",
+        not applying,
+        expected=f"none of {', '.join(sorted(policy.reject_advisories))}" if rejected else "any",
+        seen=", ".join(applying or findings.advisory_ids) or "none",
+        hint="update the platform as the advisories say",
+    )
+
+
+def _grace(
+    name: str, levels: Sequence[TcbLevel | SvnLevel | None], grace: timedelta | None, at: datetime
+) -> Iterator[Check]:
+    """Whether levels that are out of date have not been so for too long, counted from their ``tcbDate``."""
+    if grace is None:
+        return
+    late = [level.date for level in levels if level is not None and level.status in _OUT_OF_DATE]
+    yield _check(
+        name,
+        all(at - date <= grace for date in late),
+        expected=f"no level out of date whose tcbDate lies more than {grace} back",
+        seen=", ".join(date.isoformat() for date in late) or "none out of date",
+        hint="update the platform: the time of grace is over",
+    )
+
+
+def _attested(quote: Quote, policy: AppraisalPolicy) -> Iterator[Check]:
+    """What the quote says of the enclave or TD itself."""
+    kind = "TD" if isinstance(quote.body, TdReport) else "enclave"
     yield _check(
         "appraisal.debug",
-        policy.allow_debug or not debug,
-        expected="any enclave" if policy.allow_debug else "a production enclave",
-        seen="a debug enclave" if debug else "a production enclave",
-        hint="build and sign the enclave without the DEBUG attribute",
+        policy.allow_debug or not quote.debug,
+        expected=f"any {kind}" if policy.allow_debug else f"a production {kind}",
+        seen=f"a debug {kind}" if quote.debug else f"a production {kind}",
+        hint=f"build and start the {kind} without the DEBUG attribute",
     )
-    number = subject.prepared.tcb_evaluation_data_number
+    if not isinstance(quote.body, TdReport):
+        return
+    bound = _service_td(quote.body)
     yield _check(
+        "appraisal.service-td",
+        policy.allow_service_td or not any(bound),
+        expected="any" if policy.allow_service_td else "no service TD",
+        seen=f"a service TD, {bound.hex()}" if any(bound) else "none",
+        hint="a service TD can read or move the TD: allow it in the policy if you know it",
+    )
+    disabled = TdAttributes.SEPT_VE_DISABLE in quote.body.td_attributes
+    yield _check(
+        "appraisal.sept-ve-disable",
+        policy.allow_sept_ve or disabled,
+        expected="any" if policy.allow_sept_ve else "SEPT_VE_DISABLE set",
+        seen="set" if disabled else "clear",
+        hint="start the TD with SEPT_VE_DISABLE, so that the host cannot take pages away unseen",
+    )
+
+
+def _service_td(report: TdReport) -> bytes:
+    """Every measurement of bound service TDs that the report has; zeros where there is none."""
+    if report.td15 is None:
+        return b""
+    ex = report.td15.ex
+    return report.td15.mr_service_td + (b"" if ex is None else ex.init_service_td_hash + ex.current_service_td_hash)
+
+
+def _platform(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
+    """What the PCK certificate says of the platform."""
+    if isinstance(subject.pck.leaf, MalformedError):  # then the Intel layer has refused already
+        return
+    platform = subject.pck.leaf.platform
+    for name, allowed, seen in (
+        ("dynamic-platform", policy.allow_dynamic_platform, platform.dynamic_platform),
+        ("cached-keys", policy.allow_cached_keys, platform.cached_keys),
+        ("smt", policy.allow_smt, platform.smt_enabled),
+    ):
+        yield _check(
+            f"appraisal.{name}",
+            allowed or seen is not True,
+            expected="any" if allowed else "no",
+            seen={True: "yes", False: "no", None: "not certified"}[seen],
+            hint="choose other platforms, or allow it in the policy",
+        )
+    types = policy.accepted_sgx_types
+    yield _check(
+        "appraisal.sgx-type",
+        types is None or platform.sgx_type in types,
+        expected="any" if types is None else " or ".join(sorted(kind.name for kind in types)),
+        seen=platform.sgx_type.name,
+        hint="choose other platforms, or accept the kind in the policy",
+    )
+
+
+def _evaluation_number(subject: Subject, policy: AppraisalPolicy) -> Check:
+    number = subject.prepared.tcb_evaluation_data_number
+    return _check(
         "appraisal.tcb-evaluation-data-number",
         number is not None and number >= policy.min_tcb_evaluation_data_number,
         expected=f"{policy.min_tcb_evaluation_data_number} or higher",

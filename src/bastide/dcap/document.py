@@ -58,7 +58,7 @@ class SignedDocument:
             absent: how the code of an absent member ends.
 
         Raises:
-            MalformedError: ``<code>.format`` when it is not JSON, ``<code>.<absent>`` without that object.
+            MalformedError: ``<code>.format`` when it is not JSON or lacks that object.
         """
         try:
             members = _read_members(raw)
@@ -66,7 +66,7 @@ class SignedDocument:
             raise MalformedError(f"{code}.format", f"expected a JSON document, seen: {error}") from None
         value, signed = members.get(member, (None, b""))
         if not isinstance(value, dict):
-            raise MalformedError(f"{code}.{absent}", "expected an object, seen none", where=member)
+            raise MalformedError(f"{code}.format", "expected an object, seen none", where=member)
         signature, _ = members.get("signature", (None, b""))
         return cls(body=Fields(value, code=code, absent=absent, path=member), signed=signed, signature=signature)
 
@@ -83,15 +83,19 @@ class SignedDocument:
 class Fields:
     """The members of one JSON object, read by name and type.
 
-    An absent member is ``<code>.<absent>``, one of the wrong type or range ``<code>.invalid``. The two endings
-    ``format`` and ``invalid`` are Intel's statuses UNSUPPORTED_FORMAT and INVALID.
+    An absent member is ``<code>.<absent>``, one of the wrong type or range ``<code>.<wrong>``. The two endings
+    ``format`` and ``invalid`` are Intel's statuses UNSUPPORTED_FORMAT and INVALID; which defect has which differs
+    from place to place in Intel's library, and so here.
     """
 
-    __slots__ = ("_absent", "_members", "_path", "code")
+    __slots__ = ("_absent", "_members", "_path", "_wrong", "code")
 
-    def __init__(self, members: Mapping[str, Json], *, code: str, absent: str, path: str) -> None:
+    def __init__(
+        self, members: Mapping[str, Json], *, code: str, absent: str, path: str, wrong: str = "invalid"
+    ) -> None:
         self._members = members
         self._absent = absent
+        self._wrong = wrong
         self._path = path
         self.code = code
 
@@ -99,19 +103,27 @@ class Fields:
         return name in self._members
 
     def invalid(self, name: str, expected: str, seen: object) -> NoReturn:
+        """Refuse the value of member ``name``.
+
+        Raises:
+            MalformedError: ``<code>.<wrong>``, always.
+        """
+        self.refuse(self._wrong, name, expected, seen)
+
+    def refuse(self, ending: str, name: str, expected: str, seen: object) -> NoReturn:
         """Refuse member ``name``.
 
         Raises:
-            MalformedError: ``<code>.invalid``, always.
+            MalformedError: ``<code>.<ending>``, always.
         """
         message = f"expected {expected}, seen {str(seen)[:64]!r}"
-        raise MalformedError(f"{self.code}.invalid", message, where=self._where(name))
+        raise MalformedError(f"{self.code}.{ending}", message, where=self._where(name))
 
-    def text(self, name: str) -> str:
-        """A string."""
+    def text(self, name: str, *, wrong: str | None = None) -> str:
+        """A string; ``wrong`` is how the code of any other type ends."""
         value = self._get(name)
         if not isinstance(value, str):
-            self.invalid(name, "a string", value)
+            self.refuse(wrong or self._wrong, name, "a string", value)
         return value
 
     def unsigned(self, name: str, maximum: int) -> int:
@@ -139,14 +151,16 @@ class Fields:
         except ValueError:
             return self.invalid(name, expected, value)
 
-    def child(self, name: str) -> "Fields":
-        """A nested object."""
-        return self._object(self._get(name), name)
+    def child(self, name: str, *, defects: str | None = None) -> "Fields":
+        """A nested object; ``defects`` is how the codes of whatever is wrong with it or in it end."""
+        return self._object(self._get(name), name, defects or self._absent, defects or self._wrong)
 
-    def children(self, name: str, maximum: int, *, absent: str | None = None) -> tuple["Fields", ...]:
-        """A list of at most ``maximum`` objects; ``absent`` is how they call an absent member of theirs."""
-        items = enumerate(self._list(name, maximum))
-        return tuple(self._object(item, f"{name}[{i}]", absent) for i, item in items)
+    def children(
+        self, name: str, maximum: int, *, absent: str | None = None, wrong: str | None = None
+    ) -> tuple["Fields", ...]:
+        """A list of at most ``maximum`` objects; ``absent`` and ``wrong`` are the endings for members of theirs."""
+        endings = absent or self._absent, wrong or self._wrong
+        return tuple(self._object(item, f"{name}[{i}]", *endings) for i, item in enumerate(self._list(name, maximum)))
 
     def texts(self, name: str, maximum: int) -> tuple[str, ...]:
         """A list of at most ``maximum`` strings; an absent member is an empty list."""
@@ -172,10 +186,10 @@ class Fields:
             self.invalid(name, f"a list of at most {maximum}", value)
         return value
 
-    def _object(self, value: Json, name: str, absent: str | None = None) -> "Fields":
+    def _object(self, value: Json, name: str, absent: str, wrong: str) -> "Fields":
         if not isinstance(value, dict):
-            self.invalid(name, "an object", value)
-        return Fields(value, code=self.code, absent=absent or self._absent, path=self._where(name))
+            self.refuse("format", name, "an object", value)
+        return Fields(value, code=self.code, absent=absent, wrong=wrong, path=self._where(name))
 
 
 def _read_members(raw: bytes) -> dict[str, tuple[Json, bytes]]:

@@ -6,8 +6,8 @@ Source: Intel PCS API v4, "Get Quoting Enclave Identity"; matching as in Intel's
 from dataclasses import dataclass
 from datetime import datetime
 
-from bastide.dcap.document import Fields, SignedDocument
-from bastide.dcap.tcb import TcbStatus, level_facts
+from bastide.dcap.document import SignedDocument
+from bastide.dcap.levels import UINT32_MAX, SvnLevel, highest_reached, svn_levels
 from bastide.errors import MalformedError
 from bastide.sgx.report import ReportBody
 from bastide.sgx.types import MrSigner
@@ -15,25 +15,6 @@ from bastide.sgx.types import MrSigner
 _CODE = "qe.identity"
 _VERSION = 2
 _IDS = ("QE", "QVE", "TD_QE")
-_MAX_LEVELS = 1024
-_UINT32_MAX = (1 << 32) - 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdentityLevel:
-    """The lowest ISVSVN of one level and what Intel says of it.
-
-    Attributes:
-        isv_svn: lowest ISVSVN of the level.
-        status: Intel's word.
-        date: last instant whose publications this level takes care of (``tcbDate``).
-        advisory_ids: security advisories that apply at this level.
-    """
-
-    isv_svn: int
-    status: TcbStatus
-    date: datetime
-    advisory_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +32,7 @@ class EnclaveIdentity:
         attributes_mask: which of its bits count; Intel's demand a clear DEBUG bit.
         mr_signer: signer of the enclave.
         isv_prod_id: product of that signer.
-        levels: in the document's order, as Intel's library tries them.
+        levels: highest first, as Intel's library tries them whatever order the JSON has.
         signed: the bytes under the signature.
         signature: r and s, 64 bytes.
     """
@@ -66,7 +47,7 @@ class EnclaveIdentity:
     attributes_mask: bytes
     mr_signer: MrSigner
     isv_prod_id: int
-    levels: tuple[IdentityLevel, ...]
+    levels: tuple[SvnLevel, ...]
     signed: bytes
     signature: bytes
 
@@ -83,27 +64,26 @@ class EnclaveIdentity:
         if document.signature is None:
             raise MalformedError(f"{_CODE}.format", "expected a signature, seen none", where="signature")
         body = document.body
-        signature = document.signature_bytes()
-        version = body.unsigned("version", _UINT32_MAX)
-        if version != _VERSION:
-            raise MalformedError(f"{_CODE}.version", f"expected version {_VERSION}, seen {version}")
         name = body.text("id")
         if name not in _IDS:
             body.invalid("id", f"one of {', '.join(_IDS)}", name)
+        version = body.unsigned("version", UINT32_MAX)
+        if version != _VERSION:
+            raise MalformedError(f"{_CODE}.version", f"expected version {_VERSION}, seen {version}")
         return cls(
             id=name,
             issue_date=body.date("issueDate"),
             next_update=body.date("nextUpdate"),
-            tcb_evaluation_data_number=body.unsigned("tcbEvaluationDataNumber", _UINT32_MAX),
+            tcb_evaluation_data_number=body.unsigned("tcbEvaluationDataNumber", UINT32_MAX),
             misc_select=int.from_bytes(body.hex("miscselect", 4), "little"),
             misc_select_mask=int.from_bytes(body.hex("miscselectMask", 4), "little"),
             attributes=body.hex("attributes", 16),
             attributes_mask=body.hex("attributesMask", 16),
             mr_signer=MrSigner(body.hex("mrsigner", 32)),
-            isv_prod_id=body.unsigned("isvprodid", _UINT32_MAX),
-            levels=_levels(body),
+            isv_prod_id=body.unsigned("isvprodid", UINT32_MAX),
+            signature=document.signature_bytes(),
+            levels=svn_levels(body, UINT32_MAX),
             signed=document.signed,
-            signature=signature,
         )
 
     def mismatch(self, report: ReportBody) -> tuple[str, str, str] | None:
@@ -120,17 +100,6 @@ class EnclaveIdentity:
         )
         return next((field for field in fields if field[1] != field[2]), None)
 
-    def level_for(self, isv_svn: int) -> IdentityLevel | None:
-        """The first level, in the document's order, that ``isv_svn`` reaches, or None."""
-        return next((level for level in self.levels if isv_svn >= level.isv_svn), None)
-
-
-def _levels(body: Fields) -> tuple[IdentityLevel, ...]:
-    levels = []
-    for item in body.children("tcbLevels", _MAX_LEVELS, absent="format"):
-        date, status, advisory_ids = level_facts(item)
-        isv_svn = item.child("tcb").unsigned("isvsvn", _UINT32_MAX)
-        levels.append(IdentityLevel(isv_svn=isv_svn, status=status, date=date, advisory_ids=advisory_ids))
-    if not levels:
-        body.invalid("tcbLevels", "at least one level", "none")
-    return tuple(levels)
+    def level_for(self, isv_svn: int) -> SvnLevel | None:
+        """The highest level that ``isv_svn`` reaches, or None."""
+        return highest_reached(self.levels, isv_svn)

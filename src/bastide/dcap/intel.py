@@ -22,17 +22,21 @@ from bastide.dcap.chains import (
     ask_root,
     ask_root_signature,
 )
-from bastide.dcap.identity import EnclaveIdentity, IdentityLevel
+from bastide.dcap.evaluation import TcbEvaluation, TcbFindings, evaluate, tee_of
+from bastide.dcap.identity import EnclaveIdentity
 from bastide.dcap.inquiry import CallResult, Inquiry, attempt
+from bastide.dcap.levels import TcbStatus
 from bastide.dcap.prepared import QE_SOURCE, TCB_SOURCE, PreparedCollateral, ask_anchor
 from bastide.dcap.status import QvlStatus, of_tcb
-from bastide.dcap.tcb import TcbInfo, TcbLevel, TcbStatus
+from bastide.dcap.tcb import SGX, TDX, TcbInfo, module_version
+from bastide.dcap.tdx_module import TdxModule
 from bastide.errors import MalformedError
 from bastide.pki.chain import common_name, public_key
 from bastide.pki.crl import Crl
 from bastide.pki.ecdsa import load_point, verify_raw
 from bastide.pki.pck import SgxExtensions, sgx_extensions
 from bastide.sgx.quote import INTEL_QE_VENDOR_ID, Quote
+from bastide.sgx.td_report import TdReport
 
 PCK_SOURCE = "Intel quote verification library, sgxAttestationVerifyPCKCertificate"
 QUOTE_SOURCE = "Intel quote verification library, sgxAttestationVerifyQuote"
@@ -43,7 +47,7 @@ _CA = "CA"
 _PCK_CHAIN_LENGTH = 3
 _CRL_FORMAT = "a CRL in DER, PEM or hex"
 _NO_LEAF = "dcap.pck.missing"
-_QE_ID_OF_SGX = "QE"
+_QE_IDS = {SGX: "QE", TDX: "TD_QE"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,72 +82,10 @@ class PckChain:
         return cls(chain=chain, leaf=chain if isinstance(chain, MalformedError) else _leaf(chain))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcbFindings:
-    """The levels that a quote's platform and quoting enclave reach.
-
-    Attributes:
-        platform: level of the TCB info.
-        qe: level of the QE identity.
-    """
-
-    platform: TcbLevel | None
-    qe: IdentityLevel | None
-
-    @property
-    def status(self) -> TcbStatus | None:
-        """Both taken together; None when one of them reaches no level."""
-        if self.platform is None or self.qe is None:
-            return None
-        return converge(self.platform.status, self.qe.status)
-
-    def believed_after(self, calls: tuple["CallResult", ...]) -> "TcbFindings":
-        """Themselves if ``calls`` found everything genuine, be it good or not; else nothing."""
-        *before, quote = (call.status for call in calls)
-        genuine = not any(status.is_error for status in before)
-        judged = not quote.is_error or quote is QvlStatus.TCB_REVOKED
-        return self if genuine and judged else TcbFindings(platform=None, qe=None)
-
-    @property
-    def date(self) -> datetime | None:
-        """The earlier ``tcbDate`` of the levels reached."""
-        return min((level.date for level in (self.platform, self.qe) if level is not None), default=None)
-
-    @property
-    def advisory_ids(self) -> tuple[str, ...]:
-        """Advisories that apply at either level, sorted."""
-        levels = (level for level in (self.platform, self.qe) if level is not None)
-        return tuple(sorted({advisory for level in levels for advisory in level.advisory_ids}))
-
-
-def converge(platform: TcbStatus, qe: TcbStatus) -> TcbStatus:
-    """What the platform's status becomes in the light of its quoting enclave's.
-
-    A quoting enclave is up to date, revoked, or else out of date whatever the word.
-    """
-    if qe is TcbStatus.REVOKED:
-        return TcbStatus.REVOKED
-    if qe is TcbStatus.UP_TO_DATE:
-        return platform
-    if platform in (TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED):
-        return TcbStatus.OUT_OF_DATE
-    if platform in (TcbStatus.CONFIGURATION_NEEDED, TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED):
-        return TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED
-    return platform
-
-
 def find_tcb(quote: Quote, pck: PckChain, prepared: PreparedCollateral) -> TcbFindings:
-    """The levels that platform and quoting enclave reach, whether or not anything is signed.
-
-    Until the calls of the library have ended well, they are what anybody may have written.
-    """
-    platform, qe = None, None
-    if isinstance(prepared.tcb_info, TcbInfo) and isinstance(pck.leaf, PckCertificate):
-        tcb = pck.leaf.platform.tcb
-        platform = prepared.tcb_info.level_for(tcb.components, tcb.pce_svn)
-    if isinstance(prepared.qe_identity, EnclaveIdentity):
-        qe = prepared.qe_identity.level_for(quote.qe_report.isv_svn)
-    return TcbFindings(platform=platform, qe=qe)
+    """The levels that the quote reaches, whether or not anything is signed; see :func:`evaluate`."""
+    tcb = pck.leaf.platform.tcb if isinstance(pck.leaf, PckCertificate) else None
+    return evaluate(quote, tcb, prepared.tcb_info, prepared.qe_identity)
 
 
 def verify_pck_certificate(pck: PckChain, prepared: PreparedCollateral, at: datetime) -> CallResult:
@@ -260,7 +202,9 @@ def _quote(ask: Inquiry, quote: Quote, pck: PckChain, prepared: PreparedCollater
         expected=f"{INTEL_QE_VENDOR_ID.hex()} (Intel)",
         seen=quote.header.qe_vendor_id.hex(),
     )
-    leaf, identity = _ask_inputs(ask, quote, pck, prepared)
+    leaf, tcb_info, identity = _ask_inputs(ask, quote, pck, prepared)
+    if isinstance(quote.body, TdReport):
+        _ask_tdx_module(ask, quote.body, tcb_info)
     _ask_qe_report(ask, quote, leaf.certificate)
     _ask_qe_identity(ask, quote, identity)
     _ask_quote_signature(ask, quote)
@@ -269,7 +213,7 @@ def _quote(ask: Inquiry, quote: Quote, pck: PckChain, prepared: PreparedCollater
 
 def _ask_inputs(
     ask: Inquiry, quote: Quote, pck: PckChain, prepared: PreparedCollateral
-) -> tuple[PckCertificate, EnclaveIdentity]:
+) -> tuple[PckCertificate, TcbInfo, EnclaveIdentity]:
     """Whether certificate and collateral can be read and speak of one platform.
 
     Stricter than the library, like QvE around it: the quote must bring its chain (type 5).
@@ -294,8 +238,8 @@ def _ask_inputs(
     ask.parsed("quote.pck.format", pck.chain, unreadable, expected="certificates in PEM")
     leaf = ask.parsed("quote.pck.leaf", pck.leaf, QvlStatus.INVALID_PCK_CERT, expected="a PCK certificate")
     _ask_revocation(ask, crl, leaf.certificate)
-    _ask_same_platform(ask, tcb_info, leaf.platform)
-    return leaf, identity
+    _ask_same_platform(ask, tee_of(quote), tcb_info, leaf.platform)
+    return leaf, tcb_info, identity
 
 
 def _ask_revocation(ask: Inquiry, crl: Crl, leaf: x509.Certificate) -> None:
@@ -310,10 +254,10 @@ def _ask_revocation(ask: Inquiry, crl: Crl, leaf: x509.Certificate) -> None:
     ask_not_revoked(ask, "quote.pck.revocation", crl, leaf, QvlStatus.PCK_REVOKED)
 
 
-def _ask_same_platform(ask: Inquiry, tcb_info: TcbInfo, platform: SgxExtensions) -> None:
-    hint = "fetch the TCB info for the FMSPC of the quote's PCK certificate"
+def _ask_same_platform(ask: Inquiry, tee: str, tcb_info: TcbInfo, platform: SgxExtensions) -> None:
+    hint = "fetch the TCB info for the TEE of the quote and the FMSPC of its PCK certificate"
     for name, expected, seen in (
-        ("tee", "SGX", tcb_info.id),
+        ("tee", tee, tcb_info.id),
         ("fmspc", platform.fmspc.hex(), tcb_info.fmspc.hex()),
         ("pce-id", platform.pce_id.hex(), tcb_info.pce_id.hex()),
     ):
@@ -325,6 +269,32 @@ def _ask_same_platform(ask: Inquiry, tcb_info: TcbInfo, platform: SgxExtensions)
             seen=seen,
             hint=hint,
         )
+
+
+def _ask_tdx_module(ask: Inquiry, report: TdReport, tcb_info: TcbInfo) -> None:
+    """Whether the TDX module is Intel's. Nothing is signed so far: the quote's own signature comes later."""
+    otherwise = QvlStatus.TDX_MODULE_MISMATCH
+    major, _ = module_version(report.tee_tcb_svn)
+    module = ask.present(
+        "quote.tdx-module.identity",
+        _tdx_module(tcb_info, major),
+        otherwise,
+        expected=f"TCB info that knows major version {major} of the TDX module",
+        seen=", ".join(each.id for each in tcb_info.tdx_module_identities) or "the first version only",
+    )
+    field_name, expected, seen = module.mismatch(report.mr_signer_seam, report.seam_attributes) or (
+        "",
+        "Intel's TDX module",
+        "that",
+    )
+    ask.check("quote.tdx-module.report", not field_name, otherwise, expected=expected, seen=f"{field_name} {seen}")
+
+
+def _tdx_module(tcb_info: TcbInfo, major: int) -> TdxModule | None:
+    if major == 0:
+        return tcb_info.tdx_module
+    identity = tcb_info.module_identity(major)
+    return None if identity is None else identity.module
 
 
 def _ask_qe_report(ask: Inquiry, quote: Quote, leaf: x509.Certificate) -> None:
@@ -353,11 +323,11 @@ def _ask_qe_identity(ask: Inquiry, quote: Quote, identity: EnclaveIdentity) -> N
     otherwise = QvlStatus.QE_IDENTITY_MISMATCH
     ask.check(
         "quote.qe-identity.id",
-        identity.id == _QE_ID_OF_SGX,
+        identity.id == _QE_IDS[tee_of(quote)],
         otherwise,
-        expected=_QE_ID_OF_SGX,
+        expected=_QE_IDS[tee_of(quote)],
         seen=identity.id,
-        hint="fetch the identity of the SGX quoting enclave",
+        hint=f"fetch the identity of the {tee_of(quote)} quoting enclave",
     )
     field_name, expected, seen = identity.mismatch(quote.qe_report) or ("", "Intel's quoting enclave", "that")
     ask.check("quote.qe-identity.report", not field_name, otherwise, expected=expected, seen=f"{field_name} {seen}")
@@ -376,21 +346,17 @@ def _ask_quote_signature(ask: Inquiry, quote: Quote) -> None:
         "quote.signature",
         signed,
         QvlStatus.INVALID_QUOTE_SIGNATURE,
-        expected="header and report body signed with the attestation key",
+        expected="header and body signed with the attestation key",
         seen="it verifies" if signed else "it does not verify",
     )
 
 
 def _ask_tcb(ask: Inquiry, quote: Quote, platform: SgxExtensions, findings: TcbFindings) -> QvlStatus:
-    otherwise = QvlStatus.TCB_NOT_SUPPORTED
-    svns = f"{bytes(platform.tcb.components).hex()}, PCE {platform.tcb.pce_svn}"
-    hint = "the platform is older than any level: update BIOS and microcode, then obtain a new PCK certificate"
-    expected = "a level of the TCB info"
-    level = ask.present("quote.tcb-level", findings.platform, otherwise, expected=expected, seen=svns, hint=hint)
-    isv_svn = f"ISVSVN {quote.qe_report.isv_svn}"
-    expected = "a level of the QE identity"
-    qe_level = ask.present("quote.qe-level", findings.qe, otherwise, expected=expected, seen=isv_svn)
-    status = converge(level.status, qe_level.status)
+    """The levels, first those of the launch, then those a TD runs under now; and what they come to."""
+    isv_svn = quote.qe_report.isv_svn
+    for part, evaluation in zip(("", "current-"), findings.evaluations, strict=False):
+        _ask_levels(ask, f"quote.{part}", evaluation, platform, isv_svn)
+    status = findings.status or TcbStatus.REVOKED  # a status there is: every level was found
     ask.check(
         "quote.tcb-status",
         status is not TcbStatus.REVOKED,
@@ -400,3 +366,17 @@ def _ask_tcb(ask: Inquiry, quote: Quote, platform: SgxExtensions, findings: TcbF
         hint="update the platform (BIOS, microcode, SGX software) and obtain a new PCK certificate",
     )
     return of_tcb(status)
+
+
+def _ask_levels(ask: Inquiry, call: str, evaluation: TcbEvaluation, platform: SgxExtensions, isv_svn: int) -> None:
+    otherwise = QvlStatus.TCB_NOT_SUPPORTED
+    svns = f"{bytes(platform.tcb.components).hex()}, PCE {platform.tcb.pce_svn}"
+    hint = "the platform is older than any level: update BIOS and microcode, then obtain a new PCK certificate"
+    expected = "a level of the TCB info"
+    ask.present(f"{call}tcb-level", evaluation.platform, otherwise, expected=expected, seen=svns, hint=hint)
+    if evaluation.has_module:
+        expected = "a level of the TDX module's identity"
+        seen = "a version with a level" if evaluation.module else "none that this version reaches"
+        ask.present(f"{call}tdx-module-level", evaluation.module, otherwise, expected=expected, seen=seen)
+    expected = "a level of the QE identity"
+    ask.present(f"{call}qe-level", evaluation.qe, otherwise, expected=expected, seen=f"ISVSVN {isv_svn}")

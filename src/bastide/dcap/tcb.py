@@ -7,31 +7,20 @@ Source: Intel PCS API v4, "Get TCB Info" (version 3) and v3 (version 2); Intel S
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from bastide.dcap.document import Fields, SignedDocument
+from bastide.dcap.levels import MAX_LEVELS, PLATFORM_STATUSES, UINT32_MAX, TcbStatus, level_facts
+from bastide.dcap.tdx_module import MAX_IDENTITIES, TdxModule, TdxModuleIdentity
 from bastide.sgx.types import Fmspc
 
 COMPONENT_COUNT = 16
 """Component SVNs in a TCB: always 16, and a shorter list is an error, never a shorter comparison."""
 _CODE = "tcb.info"
-_MAX_LEVELS = 1024
-_MAX_ADVISORIES = 1024
-_UINT32_MAX = (1 << 32) - 1
 _VERSIONS = (2, 3)
-_IDS = ("SGX", "TDX")
-
-
-class TcbStatus(StrEnum):
-    """What Intel says of a TCB level; any other word is an error."""
-
-    UP_TO_DATE = "UpToDate"
-    SW_HARDENING_NEEDED = "SWHardeningNeeded"
-    CONFIGURATION_NEEDED = "ConfigurationNeeded"
-    CONFIGURATION_AND_SW_HARDENING_NEEDED = "ConfigurationAndSWHardeningNeeded"
-    OUT_OF_DATE = "OutOfDate"
-    OUT_OF_DATE_CONFIGURATION_NEEDED = "OutOfDateConfigurationNeeded"
-    REVOKED = "Revoked"
+SGX, TDX = "SGX", "TDX"
+_TDX_MEMBERS = ("tdxModule", "tdxModuleIdentities")
+_MINOR, _MAJOR = 0, 1
+"""Places of the TDX module's version in TEE_TCB_SVN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +48,21 @@ class TcbLevel:
         """The order in which Intel's library tries levels, whatever order the JSON has."""
         return self.components, self.pce_svn, self.tdx_components
 
-    def is_reached_by(self, components: Sequence[int], pce_svn: int) -> bool:
-        """True if every SGX component SVN and the PCE SVN are at least this level's."""
-        return pce_svn >= self.pce_svn and all(
-            have >= need for have, need in zip(components, self.components, strict=True)
-        )
+    def is_reached_by(self, components: Sequence[int], pce_svn: int, tee_tcb_svn: bytes | None = None) -> bool:
+        """True if every SVN is at least this level's.
+
+        Args:
+            components: 16 SGX component SVNs.
+            pce_svn: the PCE SVN.
+            tee_tcb_svn: 16 TDX component SVNs; None for SGX. Where they name a module version, that is judged by
+                the module's identity and not here.
+        """
+        if pce_svn < self.pce_svn or not _reaches(components, self.components):
+            return False
+        if tee_tcb_svn is None:
+            return True
+        first = 2 if tee_tcb_svn[_MAJOR] > 0 else 0
+        return _reaches(tee_tcb_svn[first:], self.tdx_components[first:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +78,8 @@ class TcbInfo:
         pce_id: PCE identity, 2 bytes.
         tcb_evaluation_data_number: grows with every TCB recovery event.
         levels: highest first.
+        tdx_module: the TDX module of the first generation; None in an SGX document.
+        tdx_module_identities: those of later generations, by major version.
         signed: the bytes under the signature.
         signature: r and s, 64 bytes.
     """
@@ -91,6 +92,8 @@ class TcbInfo:
     pce_id: bytes
     tcb_evaluation_data_number: int
     levels: tuple[TcbLevel, ...]
+    tdx_module: TdxModule | None
+    tdx_module_identities: tuple[TdxModuleIdentity, ...]
     signed: bytes
     signature: bytes
 
@@ -99,8 +102,9 @@ class TcbInfo:
         """Read a document as served, ``{"tcbInfo": {...}, "signature": "..."}``. Judges no signature.
 
         Raises:
-            MalformedError: ``tcb.info.format`` (not such a document, a member is absent) or ``tcb.info.invalid``
-                (a member has a wrong value, levels repeat, not exactly 16 components).
+            MalformedError: ``tcb.info.format`` (not such a document, a member is absent, the SVNs of a level are not
+                what they must be) or ``tcb.info.invalid`` (another member has a wrong value, levels repeat, a
+                module stands where there can be none).
         """
         document = SignedDocument.parse(raw, member="tcbInfo", code=_CODE)
         body = document.body
@@ -116,67 +120,98 @@ class TcbInfo:
             pce_id=body.hex("pceId", 2),
             signature=document.signature_bytes(),
             tcb_evaluation_data_number=_evaluation_data_number(body),
+            tdx_module=_tdx_module(body, version, tee),
+            tdx_module_identities=_tdx_module_identities(body, tee),
             levels=_levels(body, version, tee),
             signed=document.signed,
         )
 
-    def level_for(self, components: Sequence[int], pce_svn: int) -> TcbLevel | None:
+    def level_for(self, components: Sequence[int], pce_svn: int, tee_tcb_svn: bytes | None = None) -> TcbLevel | None:
         """The highest level that the SVNs reach, or None.
 
         Args:
             components: the 16 component SVNs of the PCK certificate.
             pce_svn: its PCE SVN.
+            tee_tcb_svn: the 16 SVNs of a TD report; None for SGX.
         """
-        return next((level for level in self.levels if level.is_reached_by(components, pce_svn)), None)
+        return next((level for level in self.levels if level.is_reached_by(components, pce_svn, tee_tcb_svn)), None)
+
+    def module_identity(self, major: int) -> TdxModuleIdentity | None:
+        """The identity of a major version of the TDX module; None when there is none, as for the first (0)."""
+        name = f"TDX_{major:02X}"
+        return next((each for each in self.tdx_module_identities if major and each.id.upper() == name), None)
+
+
+def module_version(tee_tcb_svn: bytes) -> tuple[int, int]:
+    """Major and minor version of the TDX module; major 0 is the first generation, which has no identity."""
+    return tee_tcb_svn[_MAJOR], tee_tcb_svn[_MINOR]
+
+
+def _reaches(have: Sequence[int], need: Sequence[int]) -> bool:
+    """True if each of ``have`` is at least its counterpart.
+
+    Raises:
+        ValueError: they are not of one length: a fault of ours, never a shorter comparison.
+    """
+    return all(one >= other for one, other in zip(have, need, strict=True))
 
 
 def _kind(body: Fields) -> tuple[int, str]:
-    version = body.unsigned("version", _UINT32_MAX)
+    version = body.unsigned("version", UINT32_MAX)
     if version not in _VERSIONS:
         body.invalid("version", "2 or 3", version)
-    tee = body.text("id") if version == 3 else "SGX"
-    if tee not in _IDS:
+    tee = body.text("id") if version == 3 else SGX
+    if tee not in (SGX, TDX):
         body.invalid("id", "SGX or TDX", tee)
     return version, tee
 
 
 def _evaluation_data_number(body: Fields) -> int:
-    if body.unsigned("tcbType", _UINT32_MAX) != 0:
+    if "tcbLevels" not in body:
+        body.invalid("tcbLevels", "a list", "none")
+    if body.unsigned("tcbType", UINT32_MAX) != 0:
         body.invalid("tcbType", "0, the only way of composing a TCB that is defined", "another")
-    return body.unsigned("tcbEvaluationDataNumber", _UINT32_MAX)
+    return body.unsigned("tcbEvaluationDataNumber", UINT32_MAX)
+
+
+def _tdx_module(body: Fields, version: int, tee: str) -> TdxModule | None:
+    if tee == SGX:
+        for name in _TDX_MEMBERS:
+            if name in body and version != 2:  # version 2 does not know the names
+                body.invalid(name, "no such member in TCB info for SGX", "one")
+        return None
+    if "tdxModule" not in body:
+        body.invalid("tdxModule", "a TDX module", "none")
+    return TdxModule.parse(body.child("tdxModule", defects="format"))
+
+
+def _tdx_module_identities(body: Fields, tee: str) -> tuple[TdxModuleIdentity, ...]:
+    if tee == SGX or "tdxModuleIdentities" not in body:
+        return ()
+    items = body.children("tdxModuleIdentities", MAX_IDENTITIES, wrong="format")
+    if not items:
+        body.invalid("tdxModuleIdentities", "at least one identity", "none")
+    return tuple(TdxModuleIdentity.parse(item) for item in items)
 
 
 def _levels(body: Fields, version: int, tee: str) -> tuple[TcbLevel, ...]:
-    if "tcbLevels" not in body:
-        body.invalid("tcbLevels", "a list", "none")
-    levels = [_level(item, version, tee) for item in body.children("tcbLevels", _MAX_LEVELS)]
+    levels = [_level(item, version, tee) for item in body.children("tcbLevels", MAX_LEVELS)]
     if not levels or len({level.rank for level in levels}) != len(levels):
         body.invalid("tcbLevels", "different levels, at least one", f"{len(levels)} with repetitions")
     return tuple(sorted(levels, key=lambda level: level.rank, reverse=True))
 
 
 def _level(fields: Fields, version: int, tee: str) -> TcbLevel:
-    date, status, advisory_ids = level_facts(fields)
-    tcb = fields.child("tcb")
+    date, status, advisory_ids = level_facts(fields, PLATFORM_STATUSES, no_word="format")
+    tcb = fields.child("tcb", defects="format")
     return TcbLevel(
         components=_components(tcb, "sgxtcbcomponents") if version == 3 else _components_v2(tcb),
-        pce_svn=tcb.unsigned("pcesvn", _UINT32_MAX),
-        tdx_components=_components(tcb, "tdxtcbcomponents") if tee == "TDX" else (),
+        pce_svn=tcb.unsigned("pcesvn", UINT32_MAX),
+        tdx_components=_components(tcb, "tdxtcbcomponents") if tee == TDX else (),
         status=status,
         date=date,
         advisory_ids=advisory_ids,
     )
-
-
-def level_facts(fields: Fields) -> tuple[datetime, TcbStatus, tuple[str, ...]]:
-    """``tcbDate``, ``tcbStatus`` and ``advisoryIDs`` of a level: alike in TCB info and enclave identity."""
-    date = fields.date("tcbDate")
-    word = fields.text("tcbStatus")
-    try:
-        status = TcbStatus(word)
-    except ValueError:
-        fields.invalid("tcbStatus", f"one of {', '.join(TcbStatus)}", word)
-    return date, status, fields.texts("advisoryIDs", _MAX_ADVISORIES)
 
 
 def _components(tcb: Fields, name: str) -> tuple[int, ...]:

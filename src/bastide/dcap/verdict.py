@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bastide.checks import Check
+from bastide.dcap.levels import TcbStatus
 from bastide.dcap.status import QvlStatus
-from bastide.dcap.tcb import TcbStatus
 from bastide.sgx.types import Fmspc
 
 

@@ -34,7 +34,7 @@ def verify(
     """Judge a quote.
 
     Args:
-        quote: an SGX quote of version 3, as bytes or parsed.
+        quote: an SGX or TDX quote of version 3, 4 or 5, as bytes or parsed.
         collateral: as served, or prepared once for many quotes. What was prepared under another root is prepared
             anew under ``root``.
         at: the instant of judgement; aware.
@@ -84,7 +84,7 @@ def _verdict(subject: Subject, appraisal: tuple[Check, ...]) -> Verdict:
         valid_from=subject.start.at,
         valid_until=subject.end.at,
         fmspc=None if isinstance(pck.leaf, MalformedError) else pck.leaf.platform.fmspc,
-        debug=subject.quote.report_body.attributes.debug,
+        debug=subject.quote.debug,
         checks=(*(check for call in subject.calls for check in call.checks), *appraisal),
         refusals=(*errors, *(check for check in appraisal if not check.ok)),
         root_name=prepared.root.name,

@@ -99,6 +99,7 @@ class NodeAgent:
                     backoff.reset()
             except UnavailableError as error:
                 _LOG.warning("%s", error)
+            _raise_lost_cancellation()
             await self._pause(backoff.next_delay(), kubelet)
 
     async def _kubelet_appears(self) -> SocketIdentity:
@@ -140,6 +141,17 @@ class NodeAgent:
             and SocketIdentity.of(socket) == ours
             and SocketIdentity.of(self._kubelet_socket) == kubelet
         )
+
+
+def _raise_lost_cancellation() -> None:
+    """Cancel the running task where that was asked for and swallowed.
+
+    Both happen in a call or server of gRPC that ends in the very moment of the cancelling: ``asyncio.wait_for`` of
+    Python 3.11 returns its result, and a failing call raises its own error instead.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def endpoint_of(resource: str) -> str:

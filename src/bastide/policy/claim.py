@@ -12,14 +12,17 @@ ATTESTATION_POLICY = "AttestationPolicy"
 CUSTOM_CLAIM = "CustomClaim"
 ISSUERS = (ATTESTATION_SERVICE, ATTESTATION_POLICY, CUSTOM_CLAIM)
 
-VALUE_TYPES = ("String", "Integer", "Boolean")
+STRING, INTEGER, BOOLEAN = "String", "Integer", "Boolean"
+VALUE_TYPES = (STRING, INTEGER, BOOLEAN)
+
+Scalar = str | int | bool
 
 
-def value_type_of(value: str | int | bool) -> str:
+def value_type_of(value: Scalar) -> str:
     """The language's name of a value's type: ``String``, ``Integer`` or ``Boolean``."""
     if isinstance(value, bool):  # before int: Python's bool is one
-        return "Boolean"
-    return "Integer" if isinstance(value, int) else "String"
+        return BOOLEAN
+    return INTEGER if isinstance(value, int) else STRING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +34,21 @@ class Claim:
         value: String, Integer or Boolean of the language.
         issuer: who said it: ``AttestationService`` (from the evidence), ``AttestationPolicy`` (added by a rule) or
             ``CustomClaim`` (sent by the client; the default).
+        read_only: a rule may ask for it and compute with it, and may not issue it or what it computes from it. No
+            claim of SGX evidence is read-only; Azure's ``pcrs`` of a TPM is.
     """
 
     type: str
-    value: str | int | bool
+    value: Scalar
     issuer: str = CUSTOM_CLAIM
+    read_only: bool = False
 
     @property
     def value_type(self) -> str:
         """``String``, ``Integer`` or ``Boolean``."""
         return value_type_of(self.value)
 
-    def read(self, prop: Property) -> str | int | bool:
+    def read(self, prop: Property) -> Scalar:
         """The claim's ``type``, ``value``, ``valueType`` or ``issuer``."""
         match prop:
             case Property.TYPE:

@@ -1,32 +1,28 @@
 """Rules and claims to a decision, with the trace of how it came about.
 
 Order: configuration rules, authorization rules, and issuance rules when authorized. Authorized means: at least one
-``permit`` fired and no ``deny`` did, in whatever order they stand. Nothing fires: refused.
-
-An identifier stands for the set of all claims that its condition matched. Where one condition or one action refers to
-it several times, all references mean the same claim at a time, so ``[type==c.type, value==c.value]`` never mixes two.
-There is no clock here: work is bounded by a budget of steps.
+``permit`` fired and no ``deny`` did, in whatever order they stand, and no rule before issuance failed. Nothing fires:
+refused. There is no clock here: work is bounded by a budget of steps.
 
 Source: reference attestation-service.md section 3.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
-from bastide.errors import PolicyError
-from bastide.policy.claim import ATTESTATION_POLICY, ISSUERS, Claim, value_type_of
+from bastide.errors import MalformedError, PolicyError
+from bastide.policy.claim import ATTESTATION_POLICY, ISSUERS, Claim, Scalar, value_type_of
+from bastide.policy.decision import ConditionTrace, Decision, RuleTrace
+from bastide.policy.expression import Bound, Scope, choices
+from bastide.policy.functions import Values
 from bastide.policy.render import render_comparison, render_condition, render_rule, render_value
 from bastide.policy.syntax import (
     ClaimCopy,
     Condition,
-    Expression,
     NewClaim,
     Operator,
     Policy,
     Property,
     PropertyCondition,
-    Reference,
     Rule,
     SectionKind,
     Verb,
@@ -34,64 +30,7 @@ from bastide.policy.syntax import (
 
 STEP_BUDGET = 200_000
 _MOST_SEEN = 3
-
-_Choice = Mapping[str, Claim]
-_Bound = Mapping[str, tuple[Claim, ...]]
-_NO_CHOICE: tuple[_Choice, ...] = ({},)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConditionTrace:
-    """One condition of a rule and the claims that it matched (none: it did not hold)."""
-
-    condition: str
-    matched: tuple[Claim, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleTrace:
-    """What became of one rule.
-
-    Attributes:
-        section: its section.
-        number: its place in the section, from 1.
-        line: its line in the text, from 1.
-        rule: the rule in one line.
-        fired: whether every condition held.
-        conditions: the conditions that were looked at, in order, up to the first that did not hold.
-        produced: claims that the action made.
-        why: in words, why it fired or not, or why a claim could not be made.
-    """
-
-    section: SectionKind
-    number: int
-    line: int
-    rule: str
-    fired: bool
-    conditions: tuple[ConditionTrace, ...]
-    produced: tuple[Claim, ...]
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """The outcome of a policy on a set of claims.
-
-    Attributes:
-        authorized: the answer.
-        reason: the answer in words, with the rule that decided.
-        deciding: the rule that decided: the first ``deny``, else the first ``permit``; None when neither fired.
-        issued: claims for the token, in order of issue; empty when refused.
-        properties: the property set (``issueproperty``).
-        trace: every rule that was evaluated, in order.
-    """
-
-    authorized: bool
-    reason: str
-    deciding: RuleTrace | None
-    issued: tuple[Claim, ...]
-    properties: tuple[Claim, ...]
-    trace: tuple[RuleTrace, ...]
+_LONGEST_SEEN = 80
 
 
 def evaluate(policy: Policy, claims: Sequence[Claim], *, budget: int = STEP_BUDGET) -> Decision:
@@ -100,7 +39,8 @@ def evaluate(policy: Policy, claims: Sequence[Claim], *, budget: int = STEP_BUDG
     Args:
         policy: from ``parse``.
         claims: the incoming set.
-        budget: steps allowed; one step is one comparison or one claim made.
+        budget: steps allowed; one step is one comparison, one claim made, one node of a JMESPath query visited, or 64
+            characters that a function reads or writes.
 
     Raises:
         PolicyError: ``policy.evaluation.budget``.
@@ -108,7 +48,7 @@ def evaluate(policy: Policy, claims: Sequence[Claim], *, budget: int = STEP_BUDG
     run = _Run(claims, budget)
     trace = [*run.section(policy, SectionKind.CONFIGURATION)]
     authorization = [*run.section(policy, SectionKind.AUTHORIZATION)]
-    authorized, reason, deciding = _authorize(policy, authorization)
+    authorized, reason, deciding = _authorize(policy, trace, authorization)
     issuance = [*run.section(policy, SectionKind.ISSUANCE)] if authorized else []
     return Decision(
         authorized=authorized,
@@ -120,13 +60,33 @@ def evaluate(policy: Policy, claims: Sequence[Claim], *, budget: int = STEP_BUDG
     )
 
 
-def _authorize(policy: Policy, trace: Sequence[RuleTrace]) -> tuple[bool, str, RuleTrace | None]:
-    rules = policy.rules(SectionKind.AUTHORIZATION)
-    for verb in (Verb.DENY, Verb.PERMIT):
-        for rule, entry in zip(rules, trace, strict=True):
-            if entry.fired and rule.action.verb is verb:
-                return verb is Verb.PERMIT, f"{verb}() by authorization rule {entry.number}, line {entry.line}", entry
+def _authorize(
+    policy: Policy, configuration: Sequence[RuleTrace], authorization: Sequence[RuleTrace]
+) -> tuple[bool, str, RuleTrace | None]:
+    fired = _first_fired(policy, authorization)
+    if Verb.DENY in fired:
+        return False, _by(Verb.DENY, fired[Verb.DENY]), fired[Verb.DENY]
+    # A rule that could not be worked out might have denied, or have added what a deny looks for.
+    failed = next((entry for entry in (*configuration, *authorization) if entry.failed), None)
+    if failed is not None:
+        name = failed.section.removesuffix("rules")
+        return False, f"{name} rule {failed.number}, line {failed.line}, could not be worked out: {failed.why}", None
+    if Verb.PERMIT in fired:
+        return True, _by(Verb.PERMIT, fired[Verb.PERMIT]), fired[Verb.PERMIT]
     return False, "no authorization rule said permit()", None
+
+
+def _first_fired(policy: Policy, trace: Sequence[RuleTrace]) -> Mapping[Verb, RuleTrace]:
+    """Of each verb, the first rule that fired."""
+    first: dict[Verb, RuleTrace] = {}
+    for rule, entry in zip(policy.rules(SectionKind.AUTHORIZATION), trace, strict=True):
+        if entry.fired:
+            first.setdefault(rule.action.verb, entry)
+    return first
+
+
+def _by(verb: Verb, entry: RuleTrace) -> str:
+    return f"{verb}() by authorization rule {entry.number}, line {entry.line}"
 
 
 class _Run:
@@ -143,8 +103,8 @@ class _Run:
         for number, rule in enumerate(policy.rules(kind), start=1):
             yield self._rule(rule, kind, number)
 
-    def _spend(self) -> None:
-        self._left -= 1
+    def _spend(self, steps: int = 1) -> None:
+        self._left -= steps
         if self._left < 0:
             raise PolicyError(
                 "policy.evaluation.budget",
@@ -153,27 +113,25 @@ class _Run:
             )
 
     def _rule(self, rule: Rule, kind: SectionKind, number: int) -> RuleTrace:
-        bound: dict[str, tuple[Claim, ...]] = {}
         conditions: list[ConditionTrace] = []
         produced: tuple[Claim, ...] = ()
-        why = ""
-        for condition in rule.conditions:
-            matched = self._match(self.incoming, condition.properties, bound)
-            conditions.append(ConditionTrace(condition=render_condition(condition), matched=matched))
-            if not matched:
-                why = f"condition {len(conditions)}: {self._why_not(condition, bound)}"
-                break
-            if condition.identifier is not None:
-                bound[condition.identifier] = matched
-        fired = not why
-        if fired:
-            produced, why = self._act(rule, bound)
+        faults: list[str] = []
+        fired = False
+        try:
+            bound, why = self._conditions(rule, conditions)
+            fired = not why
+            if fired:
+                produced, why, faults = self._act(rule, bound)
+        except MalformedError as error:
+            why = error.message
+            faults.append(why)
         return RuleTrace(
             section=kind,
             number=number,
             line=rule.at.line,
             rule=render_rule(rule),
             fired=fired,
+            failed=bool(faults),
             conditions=tuple(conditions),
             produced=produced,
             why=why,
@@ -181,22 +139,46 @@ class _Run:
 
     # conditions
 
+    def _conditions(self, rule: Rule, traces: list[ConditionTrace]) -> tuple[Bound, str]:
+        """What the identifiers stand for, and why a condition did not hold: empty when all did."""
+        bound: dict[str, tuple[Claim, ...]] = {}
+        for number, condition in enumerate(rule.conditions, start=1):
+            matched = self._match(self.incoming, condition.properties, bound)
+            held = bool(matched) is not condition.negated
+            traces.append(ConditionTrace(condition=render_condition(condition), matched=matched, held=held))
+            if not held:
+                return bound, f"condition {number}: {self._why_not(condition, bound, matched)}"
+            if condition.identifier is not None:
+                bound[condition.identifier] = matched
+        return bound, ""
+
     def _match(
-        self, claims: Sequence[Claim], properties: Sequence[PropertyCondition], bound: _Bound
+        self, claims: Sequence[Claim], properties: Sequence[PropertyCondition], bound: Bound
     ) -> tuple[Claim, ...]:
-        names = _names(prop.expression for prop in properties)
-        return tuple(
-            claim
-            for claim in claims
-            if any(all(self._holds(claim, prop, choice) for prop in properties) for choice in _choices(names, bound))
-        )
+        matched: set[int] = set()
+        for choice in choices((prop.expression for prop in properties), bound):
+            scope = Scope(bound, choice, self._spend)
+            wanted = [(prop, scope.values(prop.expression)) for prop in properties]
+            for index, claim in enumerate(claims):
+                if index not in matched and all(self._holds(claim, prop, values) for prop, values in wanted):
+                    matched.add(index)
+            if len(matched) == len(claims):
+                break
+        return tuple(claims[index] for index in sorted(matched))
 
-    def _holds(self, claim: Claim, condition: PropertyCondition, choice: _Choice) -> bool:
-        self._spend()
-        return _compare(condition.operator, claim.read(condition.property), _value(condition.expression, choice))
+    def _holds(self, claim: Claim, condition: PropertyCondition, values: Values) -> bool:
+        """Whether the comparison holds with one of the values; without any it does not."""
+        seen = claim.read(condition.property)
+        for value in values.members:
+            self._spend()
+            if _compare(condition.operator, seen, value):
+                return True
+        return False
 
-    def _why_not(self, condition: Condition, bound: _Bound) -> str:
+    def _why_not(self, condition: Condition, bound: Bound, matched: Sequence[Claim]) -> str:
         """The first property condition, by type first, at which the last candidates were lost."""
+        if condition.negated:
+            return f"a claim is there that must not be: {_short(matched[0].type)} = {_short(matched[0].value)}"
         candidates: Sequence[Claim] = self.incoming
         for prop in sorted(condition.properties, key=lambda prop: prop.property is not Property.TYPE):
             remaining = self._match(candidates, (prop,), bound)
@@ -207,58 +189,48 @@ class _Run:
 
     # actions
 
-    def _act(self, rule: Rule, bound: _Bound) -> tuple[tuple[Claim, ...], str]:
-        held = "every condition held" if rule.conditions else "it has no conditions"
+    def _act(self, rule: Rule, bound: Bound) -> tuple[tuple[Claim, ...], str, list[str]]:
+        """The claims made, why the rule fired, and what went wrong in making claims."""
+        notes = ["every condition held" if rule.conditions else "it has no conditions"]
         faults: list[str] = []
+        made: list[Claim] = []
         match rule.action.claim:
-            case None:
-                return (), held
             case ClaimCopy(identifier=identifier):
                 made = list(bound[identifier])
             case NewClaim() as new:
                 made, faults = self._make(new, bound)
+                if not made and not faults:
+                    notes.append("no claim made: the value is empty (JSON null)")
+        if rule.action.verb is Verb.ISSUE and any(claim.read_only for claim in made):
+            made = [claim for claim in made if not claim.read_only]
+            faults.append("no claim issued: its value comes from a read-only claim")
         for claim in made:
-            self._spend()
-            self.incoming.append(claim)
-            if rule.action.verb is Verb.ISSUE:
-                self.outgoing.append(claim)
-            elif rule.action.verb is Verb.ISSUE_PROPERTY:
-                self.properties.append(claim)
-        return tuple(made), "; ".join((held, *faults))
+            self._keep(claim, rule.action.verb)
+        return tuple(made), "; ".join((*notes, *faults)), faults
 
-    def _make(self, new: NewClaim, bound: _Bound) -> tuple[list[Claim], list[str]]:
+    def _keep(self, claim: Claim, verb: Verb) -> None:
+        self._spend()
+        self.incoming.append(claim)
+        if verb is Verb.ISSUE:
+            self.outgoing.append(claim)
+        elif verb is Verb.ISSUE_PROPERTY:
+            self.properties.append(claim)
+
+    def _make(self, new: NewClaim, bound: Bound) -> tuple[list[Claim], list[str]]:
         made: list[Claim] = []
         faults: dict[str, None] = {}  # keeps order, drops repeats
-        names = _names(assignment.expression for assignment in new.assignments)
-        for choice in _choices(names, bound):
+        for choice in choices((assignment.expression for assignment in new.assignments), bound):
             self._spend()
-            claim = _new_claim({part.property: _value(part.expression, choice) for part in new.assignments})
-            if isinstance(claim, Claim):
-                made.append(claim)
-            else:
-                faults[claim] = None
-        return made, list(faults)
+            scope = Scope(bound, choice, self._spend)
+            try:
+                parts = {part.property: scope.values(part.expression) for part in new.assignments}
+                made += _new_claims(parts)
+            except MalformedError as error:
+                faults[error.message] = None
+        return made, [f"no claim made: {fault}" for fault in faults]
 
 
-def _names(expressions: Iterable[Expression]) -> tuple[str, ...]:
-    """The identifiers that the expressions refer to, each once."""
-    return tuple(dict.fromkeys(part.identifier for part in expressions if isinstance(part, Reference)))
-
-
-def _choices(names: tuple[str, ...], bound: _Bound) -> Iterable[_Choice]:
-    """Every way to pick one claim for each name; one empty way when there is no name."""
-    if not names:
-        return _NO_CHOICE
-    return (dict(zip(names, picked, strict=True)) for picked in itertools.product(*(bound[name] for name in names)))
-
-
-def _value(expression: Expression, choice: _Choice) -> str | int | bool:
-    if isinstance(expression, Reference):
-        return choice[expression.identifier].read(expression.property)
-    return expression.value
-
-
-def _compare(operator: Operator, left: str | int | bool, right: str | int | bool) -> bool:
+def _compare(operator: Operator, left: Scalar, right: Scalar) -> bool:
     """Values of different types compare to false, with ``!=`` too: a rule must not fire by a slip of type."""
     if value_type_of(left) != value_type_of(right):
         return False
@@ -269,7 +241,7 @@ def _compare(operator: Operator, left: str | int | bool, right: str | int | bool
     return _compare_order(operator, left, right)
 
 
-def _compare_order(operator: Operator, left: str | int | bool, right: str | int | bool) -> bool:
+def _compare_order(operator: Operator, left: Scalar, right: Scalar) -> bool:
     if isinstance(left, str | bool) or isinstance(right, str | bool):
         return False
     match operator:
@@ -282,26 +254,49 @@ def _compare_order(operator: Operator, left: str | int | bool, right: str | int 
     return left >= right
 
 
-def _new_claim(parts: Mapping[Property, str | int | bool]) -> Claim | str:
-    """The claim, or in words why these parts make none (issuance cannot fail an attestation, so nothing is raised)."""
-    kind, value = parts[Property.TYPE], parts[Property.VALUE]
-    issuer = parts.get(Property.ISSUER, ATTESTATION_POLICY)
-    said_type = parts.get(Property.VALUE_TYPE, value_type_of(value))
+def _new_claims(parts: Mapping[Property, Values]) -> list[Claim]:
+    """One claim for each value; none for an empty one.
+
+    Raises:
+        MalformedError: ``policy.claim.value``, in words why these parts make no claim.
+    """
+    kind = _one(parts, Property.TYPE)
+    issuer = _one(parts, Property.ISSUER) if Property.ISSUER in parts else ATTESTATION_POLICY
     if not isinstance(kind, str):
-        return f"no claim made: its type would be the {value_type_of(kind)} {render_value(kind)}"
+        raise _no_claim(f"its type would be the {value_type_of(kind)} {_short(kind)}")
     if not isinstance(issuer, str) or issuer not in ISSUERS:
-        return f"no claim made: its issuer would be {render_value(issuer)}"
-    if said_type != value_type_of(value):
-        return (
-            f"no claim made: valueType {render_value(said_type)} does not fit the value, of type {value_type_of(value)}"
-        )
-    return Claim(type=kind, value=value, issuer=issuer)
+        raise _no_claim(f"its issuer would be {_short(issuer)}")
+    read_only = any(values.read_only for values in parts.values())
+    made = [
+        Claim(type=kind, value=value, issuer=issuer, read_only=read_only) for value in parts[Property.VALUE].members
+    ]
+    said = _one(parts, Property.VALUE_TYPE) if Property.VALUE_TYPE in parts else None
+    for claim in made:
+        if said is not None and said != claim.value_type:
+            raise _no_claim(f"valueType {_short(said)} does not fit the value, of type {claim.value_type}")
+    return made
+
+
+def _one(parts: Mapping[Property, Values], prop: Property) -> Scalar:
+    members = parts[prop].members
+    if len(members) != 1:
+        raise _no_claim(f"its {prop} would be {len(members) or 'no'} values")
+    return members[0]
+
+
+def _no_claim(why: str) -> MalformedError:
+    return MalformedError("policy.claim.value", why)
+
+
+def _short(value: Scalar) -> str:
+    text = render_value(value)
+    return text if len(text) <= _LONGEST_SEEN else f"{text[:_LONGEST_SEEN]}..."
 
 
 def _seen(condition: PropertyCondition, candidates: Sequence[Claim]) -> str:
     """What was there instead; claim types are not listed, most of them have nothing to do with the rule."""
     if condition.property is Property.TYPE or not candidates:
         return ""
-    values = list(dict.fromkeys(render_value(claim.read(condition.property)) for claim in candidates))
+    values = list(dict.fromkeys(_short(claim.read(condition.property)) for claim in candidates))
     more = ", ..." if len(values) > _MOST_SEEN else ""
     return f"; seen {', '.join(values[:_MOST_SEEN])}{more}"

@@ -36,7 +36,10 @@ _CHARACTER_HINTS = {
     "-": "integers have no sign",
     "#": "comments begin with //",
     "/": "comments begin with // and end with the line",
+    "\\": "a backslash stands in strings only; tables of Azure's documentation show ! as \\!, write it without",
 }
+
+_ESCAPE_HINTS = {mark: f"tables of Azure's documentation show {mark} as \\{mark}: write it without" for mark in "|[]*!"}
 
 
 class Kind(StrEnum):
@@ -130,7 +133,7 @@ def _unescape(inner: str, at: Span) -> str:
             raise MalformedError(
                 "policy.string.escape",
                 f"{escape.group()} is no escape of the language",
-                hint='only \\" and \\\\ are; write other characters as they are',
+                hint=_ESCAPE_HINTS.get(escape.group(1), 'only \\" and \\\\ are; write other characters as they are'),
                 where=str(Span(at.line, at.column + 1 + escape.start())),
             )
     return _ESCAPE.sub(r"\1", inner)

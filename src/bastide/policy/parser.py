@@ -1,11 +1,12 @@
 """Tokens to syntax tree: recursive descent by hand, for messages that name the place, the slip and the cure.
 
-Only the shape is judged here; what a well-shaped policy may say is ``check``'s business. Nothing in versions 1.0 and
-1.1 nests, so depth is bounded by the grammar itself.
+Only the shape is judged here; what a well-shaped policy may say is ``check``'s business. Calls of functions are all
+that nests, at most ``DEEPEST_CALL`` levels.
 
 Source: reference attestation-service.md section 3, with the slips that Microsoft's own samples contain.
 """
 
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
@@ -14,9 +15,11 @@ from bastide.policy.lexer import Kind, Token, tokens
 from bastide.policy.syntax import (
     Action,
     Assignment,
+    Call,
     ClaimCopy,
     Condition,
     Expression,
+    Function,
     Literal,
     NewClaim,
     Note,
@@ -31,14 +34,17 @@ from bastide.policy.syntax import (
     Verb,
 )
 
-VERSIONS = ((1, 0), (1, 1))
+VERSIONS = ((1, 0), (1, 1), (1, 2))
 MOST_RULES = 500
+DEEPEST_CALL = 16
 BOOLEANS = {"true": True, "false": False}
 
 _OPERATORS = tuple(str(operator) for operator in Operator)
 _PROPERTIES = {str(prop): prop for prop in Property}
 _VERBS = {str(verb): verb for verb in Verb}
 _SECTIONS = {str(kind): kind for kind in SectionKind}
+_FUNCTIONS = {str(function): function for function in Function}
+_CALLS_SINCE = (1, 2)
 
 
 def parse_syntax(text: str) -> Policy:
@@ -47,7 +53,8 @@ def parse_syntax(text: str) -> Policy:
     Raises:
         MalformedError: the lexer's codes; ``policy.syntax``, ``policy.version.unsupported``,
             ``policy.version.construct``, ``policy.section.unknown``, ``policy.section.end``, ``policy.rule.end``,
-            ``policy.rule.count``, ``policy.condition.operator``, ``policy.action.operator``, ``policy.claim.unnamed``.
+            ``policy.rule.count``, ``policy.condition.operator``, ``policy.action.operator``, ``policy.claim.unnamed``,
+            ``policy.function.unknown``, ``policy.function.depth``.
     """
     return _Parser(tokens(text)).policy()
 
@@ -59,6 +66,8 @@ class _Parser:
         self._stream = stream
         self._next = 0
         self._rules = 0
+        self._depth = 0
+        self._spoken = VERSIONS[-1]
         self._notes: list[Note] = []
 
     # the token stream
@@ -97,7 +106,7 @@ class _Parser:
     # policy, sections, rules
 
     def policy(self) -> Policy:
-        version = self._version()
+        version = self._spoken = self._version()
         sections: list[Section] = []
         while self._token.kind is not Kind.END:
             sections.append(self._section())
@@ -117,8 +126,7 @@ class _Parser:
                 return version
         raise MalformedError(
             "policy.version.unsupported",
-            f"expected version 1.0 or 1.1, seen {seen}",
-            hint="version 1.2 (functions, '!', JSON evidence) is not supported here yet" if seen == "1.2" else None,
+            f"expected version 1.0, 1.1 or 1.2, seen {seen}",
             where=str(at),
         )
 
@@ -166,8 +174,10 @@ class _Parser:
 
     def _condition(self) -> Condition:
         at = self._token.at
-        if self._is("!"):
-            self._version_1_2("'!' before a condition")
+        negated = self._is("!")
+        if negated:
+            self._needs_version_1_2("'!' before a condition")
+            self._advance()
         identifier = None
         if self._token.kind is Kind.IDENTIFIER:
             identifier = self._identifier()
@@ -180,7 +190,7 @@ class _Parser:
             self._advance()
             properties.append(self._property_condition())
         self._expect("]", hint="property conditions are joined by ','")
-        return Condition(identifier=identifier, properties=tuple(properties), at=at)
+        return Condition(identifier=identifier, properties=tuple(properties), negated=negated, at=at)
 
     def _identifier(self) -> str:
         if self._is(*BOOLEANS):
@@ -258,7 +268,7 @@ class _Parser:
             self._advance()
             return Literal(value=BOOLEANS[token.text], at=token.at)
         if self._follows("("):
-            self._version_1_2(f"the function {token.text[:40]}()")
+            return self._call()
         if not self._follows("."):
             hint = (
                 self._case_hint(BOOLEANS)
@@ -269,13 +279,45 @@ class _Parser:
         self._advance()
         return Reference(identifier=token.text, property=self._property(), at=token.at)
 
-    def _version_1_2(self, construct: str) -> NoReturn:
-        raise MalformedError(
-            "policy.version.construct",
-            f"{construct} belongs to version 1.2 of the language, which is not supported here yet",
-            hint="this policy says an earlier version; in 1.0 and 1.1 write one rule for each case",
-            where=str(self._token.at),
-        )
+    def _call(self) -> Call:
+        at = self._token.at
+        function = self._function()
+        self._expect("(")
+        self._depth += 1
+        if self._depth > DEEPEST_CALL:
+            message = f"calls stand in calls at most {DEEPEST_CALL} deep; this one is deeper"
+            raise MalformedError("policy.function.depth", message, where=str(at))
+        arguments: list[Expression] = []
+        if not self._is(")"):
+            arguments.append(self._expression())
+        while arguments and self._is(","):
+            self._advance()
+            arguments.append(self._expression())
+        self._expect(")", hint="arguments are joined by ','")
+        self._depth -= 1
+        return Call(function=function, arguments=tuple(arguments), at=at)
+
+    def _function(self) -> Function:
+        token = self._token
+        self._needs_version_1_2(f"the function {token.text[:40]}()")
+        function = _FUNCTIONS.get(token.text)
+        if function is None:
+            near = difflib.get_close_matches(token.text[:40], _FUNCTIONS, n=1, cutoff=0.7)
+            hint = self._case_hint(_FUNCTIONS) or (f"did you mean '{near[0]}'?" if near else None)
+            self._fail("a function: " + ", ".join(_FUNCTIONS), code="policy.function.unknown", hint=hint)
+        self._advance()
+        return function
+
+    def _needs_version_1_2(self, construct: str) -> None:
+        if self._spoken < _CALLS_SINCE:
+            raise MalformedError(
+                "policy.version.construct",
+                "{} belongs to version 1.2 of the language; this policy says version {}.{}".format(
+                    construct, *self._spoken
+                ),
+                hint="write version=1.2;",
+                where=str(self._token.at),
+            )
 
     def _case_hint(self, words: Iterable[str]) -> str | None:
         wanted = next((word for word in words if word.lower() == self._token.text.lower()), None)

@@ -3,6 +3,7 @@
 from bastide.policy.syntax import (
     Action,
     Assignment,
+    Call,
     ClaimCopy,
     Condition,
     Expression,
@@ -34,8 +35,9 @@ def render_rule(rule: Rule) -> str:
 
 def render_condition(condition: Condition) -> str:
     """One condition, such as ``c:[type == "x"]``."""
+    mark = "!" if condition.negated else ""
     name = f"{condition.identifier}:" if condition.identifier else ""
-    return f"{name}[{', '.join(render_comparison(prop) for prop in condition.properties)}]"
+    return f"{mark}{name}[{', '.join(render_comparison(prop) for prop in condition.properties)}]"
 
 
 def render_comparison(condition: PropertyCondition) -> str:
@@ -62,6 +64,8 @@ def _expression(expression: Expression) -> str:
             return f"{identifier}.{prop}"
         case Literal(value=value):
             return render_value(value)
+        case Call(function=function, arguments=arguments):
+            return f"{function}({', '.join(map(_expression, arguments))})"
 
 
 def render_value(value: str | int | bool) -> str:

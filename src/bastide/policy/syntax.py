@@ -62,6 +62,17 @@ class Verb(StrEnum):
     ISSUE_PROPERTY = "issueproperty"
 
 
+class Function(StrEnum):
+    """The functions of version 1.2, spelled as the language spells them."""
+
+    JMES_PATH = "JmesPath"
+    JSON_TO_CLAIM_VALUE = "JsonToClaimValue"
+    IS_SUBSET_OF = "IsSubsetOf"
+    APPEND_STRING = "AppendString"
+    NEGATE_BOOL = "NegateBool"
+    CONTAINS_ONLY_VALUE = "ContainsOnlyValue"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Literal:
     """``"text"``, ``42``, ``true``."""
@@ -79,7 +90,16 @@ class Reference:
     at: Span = field(default=NOWHERE, compare=False)
 
 
-Expression = Literal | Reference
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """``NegateBool(c.value)``: a function of version 1.2 with its arguments, which may be calls again."""
+
+    function: Function
+    arguments: tuple["Expression", ...]
+    at: Span = field(default=NOWHERE, compare=False)
+
+
+Expression = Literal | Reference | Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +114,14 @@ class PropertyCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """``c:[type=="x", value==true]``: holds when at least one claim satisfies every property condition."""
+    """``c:[type=="x", value==true]``: holds when at least one claim satisfies every property condition.
+
+    With ``negated`` (``![...]``, version 1.2) it holds when no claim does.
+    """
 
     identifier: str | None = None
     properties: tuple[PropertyCondition, ...]
+    negated: bool = False
     at: Span = field(default=NOWHERE, compare=False)
 
 

@@ -5,7 +5,7 @@ Source: Intel SDM Vol. 3D, "MRENCLAVE", "ECREATE", "EADD", "EEXTEND"; the stream
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from bastide.errors import MalformedError
 from bastide.sgx.secs import PageType
@@ -33,7 +33,8 @@ _RUN_RECORD = struct.Struct("<" + "8sQQ40x" * _RUN)
 class Measurement:
     """Measures an enclave step by step, in the order in which it is built.
 
-    Offsets are bytes from the enclave's base. The methods raise MalformedError: ``measurement.order`` (ECREATE is
+    Offsets are bytes from the enclave's base. A ``sink`` gets each piece of the measured stream (the form of
+    ``.sgxs``), valid only during the call. The methods raise MalformedError: ``measurement.order`` (ECREATE is
     not first, or comes twice), ``measurement.ecreate`` (size is no power of two of at least two pages, or no SSA
     frame), ``measurement.offset`` (not aligned, or outside of the enclave), ``measurement.data`` (wrong length),
     ``measurement.flags`` (SECINFO.FLAGS is no 64-bit number).
@@ -41,9 +42,10 @@ class Measurement:
     Source: Intel SDM Vol. 3D, "MRENCLAVE".
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sink: Callable[[bytes], object] | None = None) -> None:
         self._sha256 = hashlib.sha256()
         self._size = 0
+        self._sink = sink
 
     def ecreate(self, size: int, ssa_frame_size: int) -> None:
         """Begin an enclave of ``size`` bytes whose SSA frames have ``ssa_frame_size`` pages."""
@@ -51,20 +53,20 @@ class Measurement:
             raise MalformedError("measurement.order", "expected one ECREATE, seen a second")
         _check_ecreate(size, ssa_frame_size)
         self._size = size
-        self._sha256.update(_ECREATE_RECORD.pack(_ECREATE, ssa_frame_size, size))
+        self._take(_ECREATE_RECORD.pack(_ECREATE, ssa_frame_size, size))
 
     def eadd(self, offset: int, secinfo_flags: int) -> None:
         """Add the page at ``offset``; of its content nothing is measured. TCS pages are measured without R, W, X."""
         self._check_range(offset, PAGE_SIZE, PAGE_SIZE)
-        self._sha256.update(_EADD_RECORD.pack(_EADD, offset, _measured_flags(secinfo_flags)))
+        self._take(_EADD_RECORD.pack(_EADD, offset, _measured_flags(secinfo_flags)))
 
     def eextend(self, offset: int, chunk: bytes) -> None:
         """Measure the 256 bytes at ``offset``."""
         self._check_range(offset, CHUNK_SIZE, CHUNK_SIZE)
         _check_length(chunk, CHUNK_SIZE)
-        self._sha256.update(_EEXTEND_RECORD.pack(_EEXTEND, offset) + chunk)
+        self._take(_EEXTEND_RECORD.pack(_EEXTEND, offset) + chunk)
 
-    def add_page(self, offset: int, secinfo_flags: int, page: bytes) -> None:
+    def add_page(self, offset: int, secinfo_flags: int, page: bytes | memoryview) -> None:
         """EADD and sixteen EEXTENDs: a page of 4096 bytes, wholly measured (5184 bytes hashed)."""
         self._check_range(offset, PAGE_SIZE, PAGE_SIZE)
         _check_length(page, PAGE_SIZE)
@@ -72,7 +74,12 @@ class Measurement:
         values[:3] = (_EADD, offset, _measured_flags(secinfo_flags))
         values[4::3] = range(offset, offset + PAGE_SIZE, CHUNK_SIZE)
         values[5::3] = _CHUNKS.unpack(page)
-        self._sha256.update(_PAGE_RECORD.pack(*values))
+        self._take(_PAGE_RECORD.pack(*values))
+
+    def add_pages(self, offset: int, secinfo_flags: int, content: bytes | memoryview) -> None:
+        """``add_page`` for each of the whole pages that ``content`` has, from ``offset`` on."""
+        for start in range(0, len(content), PAGE_SIZE):
+            self.add_page(offset + start, secinfo_flags, content[start : start + PAGE_SIZE])
 
     def eadd_unmeasured_run(self, offset: int, pages: int, secinfo_flags: int) -> None:
         """``pages`` EADDs in a row from ``offset``, as for a heap; four million take about a second."""
@@ -85,10 +92,10 @@ class Measurement:
         step = _RUN * PAGE_SIZE
         while end - offset >= step:
             batch[1::3] = range(offset, offset + step, PAGE_SIZE)
-            self._sha256.update(_RUN_RECORD.pack(*batch))
+            self._take(_RUN_RECORD.pack(*batch))
             offset += step
         for rest in range(offset, end, PAGE_SIZE):
-            self._sha256.update(_EADD_RECORD.pack(_EADD, rest, flags))
+            self._take(_EADD_RECORD.pack(_EADD, rest, flags))
 
     def digest(self) -> MrEnclave:
         """MRENCLAVE of what was built so far; building may go on.
@@ -98,6 +105,11 @@ class Measurement:
         """
         self._check_created()
         return MrEnclave(self._sha256.digest())
+
+    def _take(self, piece: bytes) -> None:
+        self._sha256.update(piece)
+        if self._sink is not None:
+            self._sink(piece)
 
     def _check_created(self) -> None:
         if not self._size:
@@ -122,7 +134,7 @@ def _check_ecreate(size: int, ssa_frame_size: int) -> None:
         )
 
 
-def _check_length(data: bytes, expected: int) -> None:
+def _check_length(data: bytes | memoryview, expected: int) -> None:
     if len(data) != expected:
         raise MalformedError("measurement.data", f"expected {expected} bytes, seen {len(data)}")
 

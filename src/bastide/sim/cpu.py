@@ -196,7 +196,8 @@ class Cpu:
         """EREPORT: the enclave's report (``report_data``: 64 bytes) under the target's report key.
 
         Raises:
-            MalformedError: ``enclave.unknown``, ``enclave.not-initialised``, ``sgx.report.field`` for another length.
+            MalformedError: ``enclave.unknown``, ``enclave.not-initialised``, ``sgx.report_body.field`` for another
+                length.
         """
         platform = self._fuses.platform
         body = self.identity(eid).report_body(cpu_svn=platform.cpu_svn, report_data=report_data)

@@ -5,11 +5,12 @@ Source: Linux Documentation/arch/x86/sgx.rst ("SGX device", "Provisioning contro
 
 from collections.abc import Collection
 
+from bastide.enclave.layout import PageRun
 from bastide.errors import UntrustedError
 from bastide.sgx.attributes import AttributeFlags
 from bastide.sim.cpu import CHUNK, Cpu
 from bastide.sim.enclave import Inside
-from bastide.sim.images import EnclaveImage, PageRun
+from bastide.sim.images import EnclaveImage
 from bastide.units import PAGE_SIZE
 
 ENCLAVE_DEVICE = "/dev/sgx_enclave"
@@ -39,7 +40,7 @@ def load(cpu: Cpu, image: EnclaveImage, devices: Collection[str]) -> Inside:
     eid = cpu.ecreate(image.secs)
     try:
         for run in image.runs:
-            _add(cpu, eid, run)
+            add_pages(cpu, eid, run)
         cpu.einit(eid, image.sigstruct, launch_key_hash=image.sigstruct.mr_signer)
     except BaseException:
         cpu.eremove(eid)
@@ -47,12 +48,13 @@ def load(cpu: Cpu, image: EnclaveImage, devices: Collection[str]) -> Inside:
     return Inside(cpu=cpu, eid=eid, heap_first=image.heap_offset // PAGE_SIZE, heap_pages=image.heap_pages)
 
 
-def _add(cpu: Cpu, eid: int, run: PageRun) -> None:
-    """SGX_IOC_ENCLAVE_ADD_PAGES: EADD of each page, and EEXTEND of all of it where it has content."""
+def add_pages(cpu: Cpu, eid: int, run: PageRun) -> None:
+    """SGX_IOC_ENCLAVE_ADD_PAGES: EADD of each page, and EEXTEND of the chunks of it that are measured."""
     if run.zero_pages:
         cpu.eadd_zero_pages(eid, run.offset, run.zero_pages, run.secinfo)
-    for start in range(0, len(run.content), PAGE_SIZE):
-        offset = run.offset + start
-        cpu.eadd(eid, offset, run.secinfo, run.content[start : start + PAGE_SIZE])
-        for chunk in range(offset, offset + PAGE_SIZE, CHUNK):
-            cpu.eextend(eid, chunk)
+    for number in range(run.pages - run.zero_pages):
+        start = number * PAGE_SIZE % max(1, len(run.content))
+        offset = run.offset + number * PAGE_SIZE
+        cpu.eadd(eid, offset, run.secinfo, bytes(run.content[start : start + PAGE_SIZE]))
+        for chunk in run.chunks:
+            cpu.eextend(eid, offset + chunk * CHUNK)

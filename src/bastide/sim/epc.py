@@ -3,8 +3,8 @@
 EPC is one pool of 4 KiB pages for all enclaves of a node. A page that is added takes one slot; when none is free the
 longest unused pages are evicted (EWB) and come back on their next use (ELDU), as a kernel's reclaimer would do it.
 SECS and Version Array pages hold a slot for as long as the enclave lives. Pages are handled in runs of neighbours, so
-that an enclave of many GiB costs no more than a small one; counts stay exact to the page. For that, SECS and VA pages must
-leave one whole block of pages to the rest: an enclave's own pages then never push each other out within one block.
+that an enclave of many GiB costs no more than a small one; counts stay exact to the page. For that, SECS and VA pages
+must leave one whole block to the rest: the pages of one block then never push each other out.
 
 Source: Intel SDM vol. 3D, "Enclave Access Control and Data Structures" (EPCM) and "EPC page eviction" (EWB, ELDU).
 """
@@ -172,7 +172,7 @@ class Epc:
         return missed
 
     def _make_room(self, count: int) -> None:
-        """Evict the lowest pages of the longest unused blocks until ``count`` are free; ``_pin`` sees to it they can."""
+        """Evict the lowest pages of the longest unused blocks until ``count`` are free; ``_pin`` left enough of them."""
         while self._free < count:
             key, mask = next(iter(self._resident.items()))
             out = _lowest(mask, count - self._free)

@@ -17,7 +17,7 @@ from bastide.attest.service import Attested, AttestRequest, Refused, attest
 from bastide.attest.signing import token_signing_certificate
 from bastide.dcap import PreparedCollateral
 from bastide.pki.chain import TrustAnchor
-from bastide.policy import PolicyDocument
+from bastide.policy import PolicyDocument, explain
 from bastide.sgx.quote import HEADER_SIZE
 from bastide.sgx.types import MrSigner
 from bastide.sim.enclave import Inside
@@ -88,7 +88,12 @@ class Attestation:
                 quote_size=quote_size,
                 checks=answer.checks,
                 refusals=tuple(
-                    Refusal(code=by.name, message=f"expected {by.expected}, seen {by.seen}", hint=by.hint) for by in why
+                    Refusal(
+                        code=by.name,
+                        message=f"expected {by.expected}, seen {by.seen}",
+                        hint=_rules(answer) if by.name == "policy.authorization" else by.hint,
+                    )
+                    for by in why
                 ),
             )
         # A relying party would fetch the key set; the token counts only if it verifies under it.
@@ -103,6 +108,11 @@ class Attestation:
             token=answer.token,
             claims=dict(claims),
         )
+
+
+def _rules(answer: Refused) -> str:
+    """What became of each rule of the policy that let nobody in."""
+    return "; ".join(explain(answer.decision)) if answer.decision else answer.refused_by.hint
 
 
 def make_attestation(

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from bastide.catalogue.epc import EpcNeed, epc_need
+from bastide.enclave.layout import EnclaveLayout, PageRun
 from bastide.errors import MalformedError
 from bastide.sgx.attributes import AttributeFlags, Attributes, Xfrm
-from bastide.sgx.measurement import Measurement
 from bastide.sgx.secs import PageFlags, PageType, SecInfo, Secs, Tcs
 from bastide.sgx.sigstruct import SigStruct, sign
 from bastide.units import PAGE_SIZE
@@ -25,23 +25,6 @@ _DATA = SecInfo(page_flags=PageFlags.R | PageFlags.W, page_type=PageType.REG)
 _TCS = SecInfo(page_flags=PageFlags(0), page_type=PageType.TCS)
 # Every flag but INIT, which EINIT sets itself. (`~INIT` would cover named flags only.)
 _FORCED_FLAGS = AttributeFlags(0xFFFF_FFFF_FFFF_FFFE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageRun:
-    """Neighbouring pages: either some with content, which are measured, or ``zero_pages`` that are only added.
-
-    Attributes:
-        offset: of the first page, in bytes from the base.
-        secinfo: permissions and type.
-        content: whole pages.
-        zero_pages: how many pages without content.
-    """
-
-    offset: int
-    secinfo: SecInfo
-    content: bytes = b""
-    zero_pages: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +50,7 @@ class EnclaveImage:
     @property
     def epc(self) -> EpcNeed:
         """EPC that it takes when loaded."""
-        return epc_need(sum(len(run.content) // PAGE_SIZE + run.zero_pages for run in self.runs))
+        return epc_need(sum(run.pages for run in self.runs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +92,8 @@ def build_image(name: str, code: bytes, *, heap_pages: int, signing: Signing) ->
         attributes=attributes,
         # All flags are forced: in particular, an enclave signed without DEBUG cannot be started with it.
         attribute_mask=Attributes(flags=_FORCED_FLAGS, xfrm=int(Xfrm.X87 | Xfrm.SSE)),
-        enclave_hash=_measure(secs, runs).digest(),
+        # MRENCLAVE on the fast path; the lab's CPU computes it again, instruction by instruction.
+        enclave_hash=EnclaveLayout(size=secs.size, ssa_frame_size=secs.ssa_frame_size, runs=runs).measure().digest(),
         isv_prod_id=signing.product_id,
         isv_svn=signing.svn,
     )
@@ -132,7 +116,7 @@ def heap_within(name: str, code: bytes, epc_bytes: int) -> int:
     runs, _ = _layout(code, 1)
     fixed = sum(len(run.content) // PAGE_SIZE for run in runs)
     pages = epc_bytes // PAGE_SIZE
-    # From below: a VA page takes the place of heap only once for many pages, so few steps are left.
+    # A little too few at first: VA pages were counted for all of the budget, themselves among it.
     heap = pages - fixed - epc_need(pages).version_arrays - 1
     while epc_need(fixed + heap + 1).pages <= pages:
         heap += 1
@@ -170,23 +154,11 @@ def _layout(code: bytes, heap_pages: int) -> tuple[tuple[PageRun, ...], int]:
     ), heap
 
 
-def _measure(secs: Secs, runs: tuple[PageRun, ...]) -> Measurement:
-    """MRENCLAVE on the fast path; the lab's CPU computes it again, instruction by instruction."""
-    measurement = Measurement()
-    measurement.ecreate(secs.size, secs.ssa_frame_size)
-    for run in runs:
-        if run.zero_pages:
-            measurement.eadd_unmeasured_run(run.offset, run.zero_pages, run.secinfo.flags)
-        for start in range(0, len(run.content), PAGE_SIZE):
-            measurement.add_page(run.offset + start, run.secinfo.flags, run.content[start : start + PAGE_SIZE])
-    return measurement
-
-
 def changed_after_signing(image: EnclaveImage) -> EnclaveImage:
     """The image with one byte of its code changed, under its old signature."""
     first = image.runs[0]
     return replace(
-        image, runs=(replace(first, content=bytes([first.content[0] ^ 1]) + first.content[1:]), *image.runs[1:])
+        image, runs=(replace(first, content=bytes([first.content[0] ^ 1]) + bytes(first.content[1:])), *image.runs[1:])
     )
 
 

@@ -135,6 +135,7 @@ async def run_lab(run: LabRun, *, state: LabState, now: datetime, tell: Callable
             for entry in cluster
         ),
         passed_over=tuple(admitted.passed_over),
+        without_pods=tuple(_without_pods(admitted.workloads, placements)),
         bad_input=(*run.bad_input, *admitted.bad_input),
         faults=tuple(sorted(run.faults)),
         root=work.root,
@@ -189,6 +190,18 @@ def _place(pods: Sequence[LabPod], nodes: Sequence[Node], run: LabRun) -> tuple[
     placed = iter(place([ask for _, ask in wanted if ask is not None], nodes, run.cluster.strategy))
     results = [(pod, next(placed) if ask is not None else None) for pod, ask in wanted]
     return tuple((pod, placement) for pod, placement in results if not _is_no_place_for_a_daemon(pod, placement))
+
+
+def _without_pods(
+    workloads: Sequence[AdmittedWorkload], placements: Sequence[tuple[LabPod, Placement | None]]
+) -> Iterator[str]:
+    """Workloads that would else be missing from the report without a word."""
+    with_pods = {id(pod.workload) for pod, _ in placements}
+    for workload in workloads:
+        if id(workload) not in with_pods:
+            is_daemon = workload.source.kind == "DaemonSet"
+            reason = "labels or taints forbid it every node" if is_daemon else "it asks for no pod at this time"
+            yield f"{workload.label} ({workload.source.document.where(workload.source.pod_path)}): {reason}"
 
 
 def _is_no_place_for_a_daemon(pod: LabPod, placement: Placement | None) -> bool:

@@ -90,6 +90,8 @@ def _phase(
     failures = [failure for enclave in enclaves if (failure := _failure(enclave))]
     if failures:
         return Phase.FAILED, failures[0]
+    if any(enclave.exit_code is None for enclave in enclaves):
+        return Phase.RUNNING, "it has its devices; without an EPC request the lab does not know its enclave"
     return (Phase.SUCCEEDED, "every enclave ended well") if _ends(pod) else (Phase.RUNNING, "every enclave started")
 
 

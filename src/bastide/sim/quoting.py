@@ -103,7 +103,7 @@ class QuotingEnclave:
         )
         return Quote(
             header=header,
-            report_body=report.body,
+            body=report.body,
             signature=_sign(self._key, header.build() + report.body.build()),
             attestation_key=self._public,
             qe_report=self._qe_report,

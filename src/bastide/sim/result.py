@@ -202,6 +202,7 @@ class LabResult:
         pods: in the order of the manifests.
         nodes: in the order of the cluster.
         passed_over: objects that make no pods, as ``kind/name (file:line)``.
+        without_pods: workloads that have no pod in this run, likewise, each with the reason.
         bad_input: files that were refused while others went on (``--keep-going``).
         faults: what was broken on purpose.
         root: the root that the quotes were judged under.
@@ -213,6 +214,7 @@ class LabResult:
     pods: tuple[PodResult, ...]
     nodes: tuple[NodeResult, ...]
     passed_over: tuple[str, ...] = ()
+    without_pods: tuple[str, ...] = ()
     bad_input: tuple[BadInput, ...] = ()
     faults: tuple[str, ...] = ()
     root: str = ""

@@ -23,6 +23,7 @@ ATTESTATION_TYPE = "sgx"
 CLAIMS_VERSION = "1.0"
 SIMULATION_CLAIM = "x-bastide-simulation"
 DRAFT_CLAIM = "x-bastide-draft"
+PROFILE_CLAIM = "x-bastide-profile"
 
 DEPRECATED_POLICY_CLAIMS = ("is-debuggable", "product-id", "sgx-mrenclave", "sgx-mrsigner", "svn", "tee")
 """Names that a policy may issue at the top level of the token; any other goes under ``x-ms-policy``."""
@@ -113,12 +114,20 @@ class TokenFrame:
         issued_at: aware instant; the token counts whole seconds and never the future.
         lifetime: from ``issued_at``.
         jti: 64 hex digits.
+        nonce: what the client sent to tell its answer from a replay; claim ``nonce``.
+        audience: for whom the token is; claim ``aud``.
+        profile: how evidence was appraised before the policy was asked, ``strict`` or ``maa``.
+        draft: the policy was the client's own draft; the token proves nothing and says so.
     """
 
     issuer: str
     issued_at: datetime
     lifetime: timedelta
     jti: str
+    nonce: str | None = None
+    audience: str | None = None
+    profile: str = "strict"
+    draft: bool = False
 
 
 def sgx_claims(
@@ -130,6 +139,8 @@ def sgx_claims(
     policy_hash: str,
     issued: Sequence[tuple[str, Scalar]] = (),
     runtime: RuntimeData | None = None,
+    init_time: RuntimeData | None = None,
+    policy_signer: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
     """The body of a token, keys in alphabetical order.
 
@@ -141,6 +152,8 @@ def sgx_claims(
         policy_hash: of the policy that decided.
         issued: claims that the policy issued, in order; a name with several values becomes an array.
         runtime: runtime data, its hash already compared with the report.
+        init_time: data of the enclave's start, their hash already compared with the report; shown when they are JSON.
+        policy_signer: members ``kty`` and ``x5c`` of whoever signed the policy.
     """
     hashes: dict[str, Json] = {name: str(value) for name, value in asdict(collateral).items()}
     claims: dict[str, Json] = {
@@ -148,6 +161,8 @@ def sgx_claims(
         **evidence_claims(report),
         **tcb_claims(tcb),
         **_runtime_claims(runtime),
+        **_init_time_claims(init_time),
+        **({} if policy_signer is None else {"x-ms-policy-signer": dict(policy_signer)}),
         **_policy_claims(issued),
         "maa-attestationcollateral": hashes,
         "x-ms-policy-hash": policy_hash,
@@ -211,13 +226,21 @@ def _flatten(claims: Mapping[str, Json]) -> Iterable[tuple[str, Scalar]]:
 
 def _frame_claims(frame: TokenFrame) -> dict[str, Json]:
     issued_at = int(frame.issued_at.timestamp())
-    return {
+    claims: dict[str, Json] = {
         "exp": issued_at + int(frame.lifetime.total_seconds()),
         "iat": issued_at,
         "iss": frame.issuer,
         "jti": frame.jti,
         "nbf": issued_at,
+        PROFILE_CLAIM: frame.profile,
     }
+    if frame.audience is not None:
+        claims["aud"] = frame.audience
+    if frame.nonce is not None:
+        claims["nonce"] = frame.nonce
+    if frame.draft:
+        claims[DRAFT_CLAIM] = True
+    return claims
 
 
 def _runtime_claims(runtime: RuntimeData | None) -> dict[str, Json]:
@@ -227,6 +250,12 @@ def _runtime_claims(runtime: RuntimeData | None) -> dict[str, Json]:
         return {"x-ms-runtime": dict(runtime.value)}
     held = base64.urlsafe_b64encode(runtime.raw).rstrip(b"=").decode()
     return {"aas-ehd": held, "maa-ehd": held, "x-ms-sgx-ehd": held}
+
+
+def _init_time_claims(init_time: RuntimeData | None) -> dict[str, Json]:
+    if init_time is None or init_time.value is None:
+        return {}
+    return {"x-ms-inittime": dict(init_time.value)}
 
 
 def _policy_claims(issued: Sequence[tuple[str, Scalar]]) -> dict[str, Json]:

@@ -25,6 +25,7 @@ from bastide.token.json_text import Json, read_json, write_json
 from bastide.token.jwks import Jwk, Jwks
 
 ALGORITHM = "RS256"
+JWT = "JWT"
 LARGEST_TOKEN = 512 * 1024
 SMALLEST_KEY = 2048
 _LARGEST_HEADER = 8 * 1024
@@ -42,7 +43,7 @@ class Signer(Protocol):
     def jwk(self) -> Jwk:
         """The public key as the key set shows it."""
 
-    def sign(self, claims: Mapping[str, Json]) -> str:
+    def sign(self, claims: Mapping[str, Json], *, typ: str = JWT) -> str:
         """The token: a compact JWS over ``claims``."""
 
 
@@ -75,11 +76,24 @@ class RsaSigner:
         """The public key with its certificate."""
         return Jwk(kid=key_id(self.private_key.public_key()), certificates=(self.certificate,))
 
-    def sign(self, claims: Mapping[str, Json]) -> str:
-        """The token, header exactly ``alg``, ``jku``, ``kid``, ``typ``, body with sorted keys."""
-        header = {"alg": ALGORITHM, "jku": f"{self.issuer}/certs", "kid": self.jwk.kid, "typ": "JWT"}
+    def sign(self, claims: Mapping[str, Json], *, typ: str = JWT) -> str:
+        """The token, header exactly ``alg``, ``jku``, ``kid``, ``typ``, body with sorted keys.
+
+        Another ``typ`` than JWT keeps what is no token (a checkpoint of an audit log) from being taken for one.
+        """
+        header = {"alg": ALGORITHM, "jku": f"{self.issuer}/certs", "kid": self.jwk.kid, "typ": typ}
         key = RSAKey.import_key(self.private_key)
         return jws.serialize_compact(header, write_json(dict(claims)), key, registry=_registry())
+
+
+def unsigned_token(claims: Mapping[str, Json], signer: Signer) -> str:
+    """What a draft policy gives: header ``alg`` none with ``jku`` and ``kid`` all the same, and no signature.
+
+    Source: recorded behaviour of drafts, reference attestation-service.md section 1.
+    """
+    header: Json = {"alg": "none", "jku": f"{signer.issuer}/certs", "kid": signer.jwk.kid, "typ": JWT}
+    parts = (base64.urlsafe_b64encode(write_json(part)).rstrip(b"=").decode() for part in (header, dict(claims)))
+    return ".".join((*parts, ""))
 
 
 def key_id(key: RSAPublicKey) -> str:
@@ -106,12 +120,14 @@ def verify(token: str, keys: Jwks, now: datetime, *, issuer: str, audience: str 
     Raises:
         MalformedError: ``token.form``, and those of ``read_json``.
         UntrustedError: ``token.algorithm``, ``token.kid.missing``, ``token.kid.unknown``, ``token.signature``,
-            ``token.draft``, ``token.issuer``, ``token.expired``, ``token.early``, ``token.audience``,
+            ``token.type``, ``token.draft``, ``token.issuer``, ``token.expired``, ``token.early``, ``token.audience``,
             ``token.claim.missing``.
     """
     header, claims = _take_apart(token)
     _check_algorithm(header)
     _check_signature(token, _key(header, keys))
+    if header.get("typ", JWT) != JWT:
+        raise UntrustedError("token.type", f"expected a token, {JWT}, seen {header.get('typ')!r}")
     if claims.get(DRAFT_CLAIM, False) is not False:
         hint = "a draft policy's token tells what a policy would do; ask for a token under the stored policy"
         raise UntrustedError("token.draft", "this token was issued under a draft policy", hint=hint)
@@ -119,6 +135,22 @@ def verify(token: str, keys: Jwks, now: datetime, *, issuer: str, audience: str 
         raise UntrustedError("token.issuer", f"expected issuer {issuer!r}, seen {claims.get('iss')!r}")
     _check_times(claims, now)
     _check_audience(claims, audience)
+    return claims
+
+
+def verify_statement(text: str, keys: Jwks, *, typ: str) -> Mapping[str, Json]:
+    """The claims of a signed statement that is no token: header ``typ`` is ``typ``, the signature of one of ``keys``.
+
+    Raises:
+        MalformedError: ``token.form``, and those of ``read_json``.
+        UntrustedError: ``token.algorithm``, ``token.kid.missing``, ``token.kid.unknown``, ``token.signature``,
+            ``token.type``.
+    """
+    header, claims = _take_apart(text)
+    _check_algorithm(header)
+    _check_signature(text, _key(header, keys))
+    if header.get("typ") != typ:
+        raise UntrustedError("token.type", f"expected type {typ!r}, seen {header.get('typ')!r}")
     return claims
 
 

@@ -118,8 +118,6 @@ def test_reads_members_by_type() -> None:
         ("hex", ("hex", 3)),
         ("hex", ("text", 2)),
         ("date", ("text",)),
-        ("child", ("text",)),
-        ("children", ("list", 1)),
         ("children", ("text", 1)),
         ("texts", ("list", 0)),
         ("texts", ("text", 1)),
@@ -130,6 +128,20 @@ def test_refuses_members_of_the_wrong_type_or_range(method: str, arguments: tupl
         getattr(FIELDS, method)(*arguments)
     assert caught.value.code == "test.invalid"
     assert str(caught.value.where).startswith("body.")
+
+
+@pytest.mark.parametrize(("method", "arguments"), [("child", ("text",)), ("children", ("list", 1))])
+def test_refuses_what_is_no_object_as_intels_library_does(method: str, arguments: tuple[object, ...]) -> None:
+    with pytest.raises(MalformedError) as caught:
+        getattr(FIELDS, method)(*arguments)
+    assert caught.value.code == "test.format"
+
+
+def test_the_ending_for_wrong_values_can_be_chosen_for_what_lies_below() -> None:
+    outer = Fields({"inner": {"number": "7"}}, code="test", absent="invalid", path="")
+    with pytest.raises(MalformedError) as caught:
+        outer.child("inner", defects="format").unsigned("number", 9)
+    assert (caught.value.code, caught.value.where) == ("test.format", "inner.number")
 
 
 def test_absent_members_have_a_code_of_their_own() -> None:

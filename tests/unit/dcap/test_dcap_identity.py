@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bastide.dcap.identity import EnclaveIdentity
-from bastide.dcap.tcb import TcbStatus
+from bastide.dcap.levels import TcbStatus
 from bastide.errors import MalformedError
 from bastide.sgx.attributes import AttributeFlags
 from support.quotes import good_world, qe_report_body
@@ -60,12 +60,21 @@ def test_refuses_absent_members_of_a_level(name: str) -> None:
         ("mrsigner", "8C"),
         ("isvprodid", -1),
         ("tcbLevels", []),
-        ("tcbLevels", [1]),
         ("tcbLevels", [{"tcb": {"isvsvn": "1"}, "tcbDate": "2021-11-10T00:00:00Z", "tcbStatus": "OutOfDate"}]),
     ],
 )
 def test_refuses_wrong_values(name: str, value: object) -> None:
     assert code_of(BODY | {name: value}) == "qe.identity.invalid"
+
+
+@pytest.mark.parametrize("word", ["SWHardeningNeeded", "ConfigurationNeeded", "TDRelaunchAdvised", "", 1])
+def test_refuses_statuses_that_no_enclave_has(word: object) -> None:
+    assert code_of(BODY | {"tcbLevels": [BODY["tcbLevels"][0] | {"tcbStatus": word}]}) == "qe.identity.invalid"
+
+
+def test_refuses_levels_that_repeat_an_svn() -> None:
+    level = BODY["tcbLevels"][0]
+    assert code_of(BODY | {"tcbLevels": [level, level | {"tcbStatus": "Revoked"}]}) == "qe.identity.invalid"
 
 
 @pytest.mark.parametrize("version", [0, 1, 3])
@@ -74,7 +83,8 @@ def test_refuses_other_versions_by_a_code_of_their_own(version: int) -> None:
 
 
 def test_refuses_documents_without_body_or_signature() -> None:
-    assert code_of(None) == "qe.identity.invalid"
+    assert code_of(None) == "qe.identity.format"
+    assert code_of(BODY | {"tcbLevels": [1]}) == "qe.identity.format"
     assert code_of(BODY, signature=None) == "qe.identity.format"
     assert code_of(BODY, signature="") == "qe.identity.invalid"
 
@@ -109,6 +119,8 @@ def test_names_the_field_in_which_a_report_differs(field: str, value: dict) -> N
 
 
 @pytest.mark.parametrize(("isv_svn", "status"), [(9, "UpToDate"), (8, "UpToDate"), (7, "OutOfDate"), (5, None)])
-def test_level_is_the_first_that_the_svn_reaches(isv_svn: int, status: str | None) -> None:
+def test_level_is_the_highest_that_the_svn_reaches(isv_svn: int, status: str | None) -> None:
+    turned = BODY | {"tcbLevels": BODY["tcbLevels"][::-1]}
+    assert parse(turned).levels == parse(BODY).levels
     level = parse(BODY).level_for(isv_svn)
     assert (level and level.status) == (status and TcbStatus(status))

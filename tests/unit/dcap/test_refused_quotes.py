@@ -62,7 +62,7 @@ ROWS = {
     "TCB info with 15 components": Row(
         change=lambda w: tcb_info(w, levels=(replace(w.tcb_info.levels[0], components=(0,) * 15),)),
         check="tcb.document",
-        statuses={"tcb": S.SGX_TCB_INFO_INVALID, "quote": S.UNSUPPORTED_TCB_INFO_FORMAT},
+        statuses={"tcb": S.SGX_TCB_INFO_UNSUPPORTED_FORMAT, "quote": S.UNSUPPORTED_TCB_INFO_FORMAT},
     ),
     "TCB info with a level twice": Row(
         change=lambda w: tcb_info(w, levels=w.tcb_info.levels[:1] * 2),

@@ -170,29 +170,3 @@ def test_registering_with_a_kubelet_that_refuses_or_is_not_there_is_an_error_of_
             assert error.value.code == "node.kubelet.register"
 
     run_bounded(refused)
-
-
-def test_cancelling_wins_over_a_call_that_fails_in_the_same_moment(monkeypatch):
-    class FailsWhenCancelled:
-        def __init__(self, _channel):
-            pass
-
-        async def Register(self, _request, timeout):
-            try:
-                await asyncio.sleep(timeout)
-            except asyncio.CancelledError:
-                raise grpc.aio.AioRpcError(
-                    grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata()
-                ) from None
-
-    monkeypatch.setattr("bastide._proto.deviceplugin_v1beta1_pb2_grpc.RegistrationStub", FailsWhenCancelled)
-
-    async def cancelled():
-        with socket_folder() as folder:
-            task = asyncio.create_task(register(folder / "kubelet.sock", endpoint="p.sock", resource="a/b"))
-            await asyncio.sleep(0.05)
-            task.cancel()
-            await asyncio.wait([task])
-            assert task.cancelled()
-
-    run_bounded(cancelled)

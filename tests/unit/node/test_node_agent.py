@@ -8,7 +8,7 @@ import grpc.aio
 import pytest
 
 from bastide._proto import deviceplugin_v1beta1_pb2 as pb
-from bastide.errors import ConfigError
+from bastide.errors import ConfigError, UnavailableError
 from bastide.node.agent import AgentSettings, NodeAgent, endpoint_of
 from bastide.node.described import WITHOUT_SGX, DescribedHardware, sgx_inventory
 from bastide.node.inventory import DeviceRole
@@ -232,6 +232,27 @@ def test_survives_a_plugin_folder_that_is_removed_and_made_again():
         await kubelet.until_allocatable(ALL)
 
     _with_kubelet(removed)
+
+
+def test_cancelling_ends_it_even_where_a_failing_call_swallows_the_request(monkeypatch):
+    async def fails_when_cancelled(_socket, **_registration):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise UnavailableError("node.kubelet.register", "failed in the same moment") from None
+
+    monkeypatch.setattr("bastide.node.agent.register", fails_when_cancelled)
+
+    async def cancelled():
+        with socket_folder() as folder:
+            async with (
+                registration(DeafKubelet(), folder),
+                running_agent(DescribedHardware(NODE), quick(folder, first_delay=60)),
+            ):
+                await eventually((folder / endpoint_of(ENCLAVE)).exists, "serving")
+                await asyncio.sleep(0.05)
+
+    run_bounded(cancelled)
 
 
 def test_stopping_the_agent_removes_its_sockets_and_leaves_the_kubelets():

@@ -76,6 +76,7 @@ def test_builds_the_whole_claim_set_in_alphabetical_order() -> None:
         "maa-attestationcollateral": hashes,
         "nbf": 1795435200,
         "x-bastide-advisory-ids": ["INTEL-SA-00001", "INTEL-SA-00002"],
+        "x-bastide-profile": "strict",
         "x-bastide-tcb-date": "2024-03-13T00:00:00Z",
         "x-bastide-tcb-evaluation-data-number": 17,
         "x-bastide-tcb-status": "SWHardeningNeeded",

@@ -149,20 +149,12 @@ async def register(kubelet_socket: Path, *, endpoint: str, resource: str) -> Non
         try:
             await rpc.RegistrationStub(channel).Register(asked, timeout=_REGISTER_SECONDS)
         except grpc.aio.AioRpcError as error:
-            _raise_lost_cancellation()
             raise UnavailableError(
                 "node.kubelet.register",
                 f"the kubelet did not take {resource}: {error.code().name} {error.details()}",
                 hint="see whether the kubelet runs and offers the device plugin API v1beta1",
                 where=str(kubelet_socket),
             ) from error
-
-
-def _raise_lost_cancellation() -> None:
-    """Cancel the running task where that was asked for: a call that fails in the same moment swallows the request."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _options() -> pb.DevicePluginOptions:

@@ -18,7 +18,13 @@ from bastide.sim.intel.certificates import (
     root_profile,
     tcb_signing_profile,
 )
-from bastide.sim.intel.collateral import collateral, qe_identity_document, tcb_info_document
+from bastide.sim.intel.collateral import (
+    collateral,
+    qe_identity_document,
+    tcb_info_document,
+    td_qe_identity_document,
+    tdx_tcb_info_document,
+)
 from bastide.sim.intel.crls import CrlProfile, issue_crl, pck_crl_profile, root_crl_profile
 from bastide.sim.intel.documents import (
     QE_MR_SIGNER,
@@ -26,6 +32,7 @@ from bastide.sim.intel.documents import (
     QeLevel,
     TcbInfoDocument,
     TcbLevel,
+    TdxModuleDocument,
     sign_document,
 )
 from bastide.sim.intel.pki import FMSPC, Pki, certification_data, issue_pck, platform
@@ -41,6 +48,7 @@ __all__ = [
     "Signer",
     "TcbInfoDocument",
     "TcbLevel",
+    "TdxModuleDocument",
     "Window",
     "certification_data",
     "collateral",
@@ -58,4 +66,6 @@ __all__ = [
     "sign_document",
     "tcb_info_document",
     "tcb_signing_profile",
+    "td_qe_identity_document",
+    "tdx_tcb_info_document",
 ]

@@ -3,6 +3,7 @@
 Source: Intel "SGX PCS API" version 4.
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from cryptography import x509
@@ -11,8 +12,17 @@ from bastide.dcap.collateral import Collateral
 from bastide.pki.pck import SgxExtensions, sgx_extensions
 from bastide.sim.intel.certificates import Window
 from bastide.sim.intel.crls import CrlProfile, issue_crl, pck_crl_profile, root_crl_profile
-from bastide.sim.intel.documents import LIFETIME, QeIdentityDocument, TcbInfoDocument, TcbLevel
+from bastide.sim.intel.documents import (
+    LIFETIME,
+    QeIdentityDocument,
+    QeLevel,
+    TcbInfoDocument,
+    TcbLevel,
+    TdxModuleDocument,
+)
 from bastide.sim.intel.pki import Pki
+
+_OLD_MODULE = QeLevel(isv_svn=0, status="OutOfDate", advisory_ids=("INTEL-SA-01036",))
 
 
 def tcb_info_document(sgx: SgxExtensions, at: datetime) -> TcbInfoDocument:
@@ -26,6 +36,32 @@ def tcb_info_document(sgx: SgxExtensions, at: datetime) -> TcbInfoDocument:
             TcbLevel(components=(0,) * 16, pce_svn=0, status="OutOfDate", advisory_ids=("INTEL-SA-00615",)),
         ),
     )
+
+
+def tdx_tcb_info_document(sgx: SgxExtensions, tee_tcb_svn: bytes, at: datetime) -> TcbInfoDocument:
+    """TCB info for TDX made at ``at`` in which ``sgx`` with a TD of ``tee_tcb_svn`` (16 bytes) is up to date.
+
+    Anything less is out of date. The TDX module has an identity where ``tee_tcb_svn[1]`` names its major version.
+    """
+    info = tcb_info_document(sgx, at)
+    minor, major = tee_tcb_svn[0], tee_tcb_svn[1]
+    least = (0, 0, *tee_tcb_svn[2:]) if major else tuple(tee_tcb_svn)
+    current, old = (replace(level, tdx_components=least) for level in info.levels)
+    module = TdxModuleDocument(
+        id=f"TDX_{major:02X}", levels=(QeLevel(isv_svn=minor), *((_OLD_MODULE,) if minor else ()))
+    )
+    return replace(
+        info,
+        id="TDX",
+        levels=(current, replace(old, tdx_components=(0,) * 16)),
+        tdx_module=TdxModuleDocument(),
+        tdx_module_identities=(module,) if major else (),
+    )
+
+
+def td_qe_identity_document(at: datetime) -> QeIdentityDocument:
+    """Identity made at ``at`` that fits the make-believe quoting enclave for TDX."""
+    return replace(qe_identity_document(at), id="TD_QE", isv_prod_id=2)
 
 
 def qe_identity_document(at: datetime) -> QeIdentityDocument:

@@ -36,6 +36,7 @@ class TcbLevel:
         status: Intel's word, such as ``OutOfDate``.
         date: tcbDate.
         advisory_ids: Intel's advisories; the field is left out when there are none.
+        tdx_components: TDX component SVNs, 16 in a document for TDX; None in one for SGX.
     """
 
     components: tuple[int, ...]
@@ -43,12 +44,42 @@ class TcbLevel:
     status: str = UP_TO_DATE
     date: datetime = _TCB_DATE
     advisory_ids: tuple[str, ...] = ()
+    tdx_components: tuple[int, ...] | None = None
 
     def as_json(self) -> dict[str, object]:
         """The level as it stands in the document."""
         components = [{"svn": svn} for svn in self.components]
-        tcb = {"sgxtcbcomponents": components, "pcesvn": self.pce_svn}
+        tcb: dict[str, object] = {"sgxtcbcomponents": components, "pcesvn": self.pce_svn}
+        if self.tdx_components is not None:
+            tcb["tdxtcbcomponents"] = [{"svn": svn} for svn in self.tdx_components]
         return {"tcb": tcb, **_rating(self.status, self.date, self.advisory_ids)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdxModuleDocument:
+    """Signer and attributes of a TDX module; for a module with a version also its identity.
+
+    Attributes:
+        mr_signer: 48 bytes.
+        attributes: 8 bytes, with its mask.
+        id: ``TDX_`` and the major version in two hex digits; empty for the member ``tdxModule``.
+        levels: by minor version, best first, as Intel lists them.
+    """
+
+    mr_signer: bytes = bytes(48)
+    attributes: bytes = bytes(8)
+    attributes_mask: bytes = b"\xff" * 8
+    id: str = ""
+    levels: tuple["QeLevel", ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """The module as it stands in the document."""
+        module: dict[str, object] = {
+            "mrsigner": self.mr_signer.hex().upper(),
+            "attributes": self.attributes.hex().upper(),
+            "attributesMask": self.attributes_mask.hex().upper(),
+        }
+        return {"id": self.id, **module, "tcbLevels": [level.as_json() for level in self.levels]} if self.id else module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +92,10 @@ class TcbInfoDocument:
         pce_id: the PCE meant, 2 bytes.
         levels: best first, as Intel lists them.
         evaluation_data_number: tcbEvaluationDataNumber.
-        id: ``SGX``; another word is for tests.
+        id: ``SGX`` or ``TDX``; another word is for tests.
         version: 3; another number is for tests.
+        tdx_module: the module without a version; None in a document for SGX.
+        tdx_module_identities: the modules with one.
     """
 
     window: Window
@@ -72,15 +105,21 @@ class TcbInfoDocument:
     evaluation_data_number: int = _EVALUATION_NUMBER
     id: str = "SGX"
     version: int = 3
+    tdx_module: TdxModuleDocument | None = None
+    tdx_module_identities: tuple[TdxModuleDocument, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """The inner object, the one that is signed."""
+        tdx: dict[str, object] = {} if self.tdx_module is None else {"tdxModule": self.tdx_module.as_json()}
+        if self.tdx_module_identities:
+            tdx["tdxModuleIdentities"] = [identity.as_json() for identity in self.tdx_module_identities]
         return {
             **_head(self.id, self.version, self.window),
             "fmspc": self.fmspc.hex().upper(),
             "pceId": self.pce_id.hex().upper(),
             "tcbType": 0,
             "tcbEvaluationDataNumber": self.evaluation_data_number,
+            **tdx,
             "tcbLevels": [level.as_json() for level in self.levels],
         }
 
@@ -111,11 +150,11 @@ class QeIdentityDocument:
         window: issueDate and nextUpdate.
         levels: best first, as Intel lists them.
         mr_signer: 32 bytes.
-        isv_prod_id: 1 for the SGX quoting enclave.
+        isv_prod_id: 1 for the SGX quoting enclave, 2 for the TDX one.
         miscselect: 4 bytes as in the report, with its mask.
         attributes: flags and XFRM, 16 bytes as in the report, with its mask; the mask leaves XFRM and one flag free.
         evaluation_data_number: tcbEvaluationDataNumber.
-        id: ``QE``; another word is for tests.
+        id: ``QE`` for SGX, ``TD_QE`` for TDX; another word is for tests.
         version: 2; another number is for tests.
     """
 

@@ -1,0 +1,186 @@
+"""The audit log as values: how records are chained, and how a chain is checked.
+
+A record is canonical JSON that names the SHA-256 of the record before it, so nobody can change, drop or insert one
+without changing all after it. A signed checkpoint says how far a chain had come: kept elsewhere, it shows a cut tail
+and a chain that was written anew.
+
+One chain for each writer (process) and tenant.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from bastide.attest.ports import HASH_SIZE, AuditRecord, ChainHead, Checkpoint
+from bastide.checks import Check
+from bastide.errors import BastideError, MalformedError
+from bastide.token.jose import verify_statement
+from bastide.token.json_text import Json, read_json, write_json
+from bastide.token.jwks import Jwks
+
+FORMAT = 1
+CHECKPOINT_TYPE = "bastide-audit+jwt"
+CHECKPOINT_CLAIM = "x-bastide-audit"
+_START = bytes(HASH_SIZE)
+_LARGEST_RECORD = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One decision or administrative act, before it has its place in a chain.
+
+    Attributes:
+        tenant: whose.
+        act: what was asked: ``attest``, ``policy.set``, ``policy.reset``, ``certificate.add``...
+        request: id of the request, which the client was told.
+        outcome: ``allowed`` or ``refused``.
+        facts: what it rests on: hashes of evidence, policy and collateral, the check or rule that refused, the trace.
+    """
+
+    tenant: str
+    act: str
+    request: str
+    outcome: str
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
+def start_of(tenant: str, writer: str) -> ChainHead:
+    """The head of a chain that has no records yet."""
+    return ChainHead(tenant=tenant, writer=writer, seq=0, hash=_START)
+
+
+def link(entry: Entry, head: ChainHead, at: datetime) -> AuditRecord:
+    """The record that puts ``entry`` after ``head``; ``at`` is an aware instant."""
+    body = write_json(
+        {
+            "act": entry.act,
+            "facts": dict(entry.facts),
+            "outcome": entry.outcome,
+            "previous": head.hash.hex(),
+            "request": entry.request,
+            "seq": head.seq + 1,
+            "tenant": head.tenant,
+            "time": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "v": FORMAT,
+            "writer": head.writer,
+        }
+    )
+    digest = hashlib.sha256(body).digest()
+    return AuditRecord(tenant=head.tenant, writer=head.writer, seq=head.seq + 1, body=body, hash=digest)
+
+
+def head_of(record: AuditRecord) -> ChainHead:
+    """The head of a chain that ends with ``record``."""
+    return ChainHead(tenant=record.tenant, writer=record.writer, seq=record.seq, hash=record.hash)
+
+
+def checkpoint_claims(head: ChainHead, issuer: str, at: datetime) -> dict[str, Json]:
+    """What a checkpoint of ``head`` says."""
+    reached: dict[str, Json] = {
+        "hash": head.hash.hex(),
+        "seq": head.seq,
+        "tenant": head.tenant,
+        "writer": head.writer,
+    }
+    return {"iat": int(at.timestamp()), "iss": issuer, CHECKPOINT_CLAIM: reached}
+
+
+def sign_checkpoint(head: ChainHead, sign: Callable[[dict[str, Json]], str], issuer: str, at: datetime) -> Checkpoint:
+    """A checkpoint of ``head``; ``sign`` makes a JWS of type ``CHECKPOINT_TYPE`` of its claims."""
+    jws = sign(checkpoint_claims(head, issuer, at))
+    return Checkpoint(tenant=head.tenant, writer=head.writer, seq=head.seq, jws=jws)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainReport:
+    """What became of checking one chain.
+
+    Attributes:
+        head: where it ends.
+        checkpoints: how many checkpoints were compared.
+        faults: every question whose answer is no, in order; none: the chain is whole.
+    """
+
+    head: ChainHead
+    checkpoints: int
+    faults: tuple[Check, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Nothing is missing or changed, as far as records and checkpoints can tell."""
+        return not self.faults
+
+
+def verify_chain(
+    tenant: str, writer: str, records: Iterable[AuditRecord], *, checkpoints: Sequence[str] = (), keys: Jwks
+) -> ChainReport:
+    """Check one chain from its first record on.
+
+    Args:
+        tenant: whose chain.
+        writer: its writer.
+        records: all of them in order.
+        checkpoints: signed checkpoints of this chain, from the store or kept elsewhere.
+        keys: the tenant's key set, retired keys included.
+    """
+    faults: list[Check] = []
+    wanted = [_checkpoint(text, keys, faults) for text in checkpoints]
+    points = [point for point in wanted if point is not None and (point.tenant, point.writer) == (tenant, writer)]
+    by_number = {point.seq: point for point in points}
+    head = start_of(tenant, writer)
+    for record in records:
+        faults += _record_faults(record, head)
+        head = head_of(record)
+        point = by_number.get(record.seq)
+        if point is not None and point.hash != record.hash:
+            faults.append(_fault("audit.rewritten", f"hash {point.hash.hex()}", record.hash.hex(), record.seq))
+    faults += [
+        _fault("audit.cut", f"a record {point.seq}, as a checkpoint says", f"the last is {head.seq}", point.seq)
+        for point in points
+        if point.seq > head.seq
+    ]
+    return ChainReport(head=head, checkpoints=len(points), faults=tuple(faults))
+
+
+def _record_faults(record: AuditRecord, head: ChainHead) -> list[Check]:
+    faults: list[Check] = []
+    if record.seq != head.seq + 1:
+        faults.append(_fault("audit.gap", f"record {head.seq + 1}", f"record {record.seq}", record.seq))
+    seen = hashlib.sha256(record.body).digest()
+    if seen != record.hash:
+        faults.append(_fault("audit.changed", f"SHA-256 {record.hash.hex()}", seen.hex(), record.seq))
+    try:
+        body = read_json(record.body, largest=_LARGEST_RECORD)
+    except MalformedError as error:
+        return [*faults, _fault("audit.form", "canonical JSON", str(error), record.seq)]
+    said = body if isinstance(body, dict) else {}
+    own = {"previous": head.hash.hex(), "seq": record.seq, "tenant": record.tenant, "v": FORMAT}
+    own["writer"] = record.writer
+    faults += [
+        _fault("audit.link", f"{name} {value}", str(said.get(name))[:80], record.seq)
+        for name, value in own.items()
+        if said.get(name) != value
+    ]
+    return faults
+
+
+def _checkpoint(text: str, keys: Jwks, faults: list[Check]) -> ChainHead | None:
+    try:
+        claims = verify_statement(text, keys, typ=CHECKPOINT_TYPE)
+        reached = claims.get(CHECKPOINT_CLAIM)
+        if not isinstance(reached, dict):
+            raise MalformedError("audit.checkpoint", f"expected an object in {CHECKPOINT_CLAIM}")
+        tenant, writer, seq, digest = (reached.get(name) for name in ("tenant", "writer", "seq", "hash"))
+        if not (isinstance(tenant, str) and isinstance(writer, str) and isinstance(digest, str)):
+            raise MalformedError("audit.checkpoint", "expected tenant, writer and hash as text")
+        if isinstance(seq, bool) or not isinstance(seq, int):
+            raise MalformedError("audit.checkpoint", "expected seq as a whole number")
+        return ChainHead(tenant=tenant, writer=writer, seq=seq, hash=bytes.fromhex(digest))
+    except (BastideError, ValueError) as error:
+        faults.append(_fault("audit.checkpoint", "a checkpoint signed by the tenant", str(error), 0))
+        return None
+
+
+def _fault(name: str, expected: str, seen: str, seq: int) -> Check:
+    return Check(name=name, ok=False, expected=expected, seen=seen, hint=f"record {seq}", source="audit log")

@@ -1,0 +1,1 @@
+"""Where collateral comes from: directories of bundles, watched."""

@@ -1,0 +1,125 @@
+"""Collateral from a directory: one bundle, or one in each of its folders; read anew when something changes.
+
+A bundle is a folder with the five parts under fixed names. A bundle that cannot be used after a change stays as it was
+before, so a half-written update never takes a platform away; what was wrong is told by :attr:`faults`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from bastide.attest.collateral.catalogue import Bundle, Catalogue
+from bastide.dcap import Collateral, PreparedCollateral
+from bastide.dcap.collateral import MAX_PART_SIZE
+from bastide.errors import BastideError, ConfigError, UnavailableError
+from bastide.pki.chain import TrustAnchor
+from bastide.sgx.quote import Quote
+
+PARTS = {
+    "tcb_info": ("tcb_info.json",),
+    "qe_identity": ("qe_identity.json",),
+    "pck_crl": ("pck_crl.der", "pck_crl.pem"),
+    "root_ca_crl": ("root_ca_crl.der", "root_ca_crl.pem"),
+    "tcb_signing_chain": ("tcb_signing_chain.pem",),
+}
+"""Each part of a bundle with the names that its file may have."""
+
+_MOST_BUNDLES = 1000
+_Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+class CollateralDirectory:
+    """The bundles below ``folder``, judged under ``root``.
+
+    Raises:
+        ConfigError: ``collateral.directory.absent``.
+    """
+
+    def __init__(self, folder: Path, root: TrustAnchor) -> None:
+        if not folder.is_dir():
+            raise ConfigError("collateral.directory.absent", "expected a directory of collateral", where=str(folder))
+        self._folder = folder
+        self._root = root
+        self._stamps: dict[str, _Stamp] = {}
+        self._bundles: dict[str, Bundle] = {}
+        self._faults: dict[str, str] = {}
+        self._catalogue = Catalogue(())
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """What is in use."""
+        return self._catalogue.bundles
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Why a bundle of some name is not in use, or is in use as it was before its last change."""
+        return dict(self._faults)
+
+    def find(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
+        """See ``CollateralSource``."""
+        return self._catalogue.find(quote, at, number=number)
+
+    def refresh(self) -> bool:
+        """Read what has changed; blocks on the disk. Says whether anything had changed.
+
+        Raises:
+            UnavailableError: ``collateral.directory.unreadable``; what was in use stays so.
+        """
+        folders = self._folders()
+        gone = self._stamps.keys() - folders.keys()
+        changed = {
+            name: stamp for name, folder in folders.items() if (stamp := _stamp(folder)) != self._stamps.get(name)
+        }
+        for name in gone:
+            del self._stamps[name]
+            self._bundles.pop(name, None)
+            self._faults.pop(name, None)
+        for name, stamp in changed.items():
+            self._stamps[name] = stamp
+            self._read(name, folders[name])
+        if gone or changed:
+            self._catalogue = Catalogue(self._bundles.values())
+        return bool(gone or changed)
+
+    def _read(self, name: str, folder: Path) -> None:
+        try:
+            collateral = Collateral(**{part: _read_part(folder, names) for part, names in PARTS.items()})
+            self._bundles[name] = Bundle.of(name, PreparedCollateral.of(collateral, self._root))
+            self._faults.pop(name, None)
+        except BastideError as error:
+            self._faults[name] = str(error)
+
+    def _folders(self) -> dict[str, Path]:
+        try:
+            if any((self._folder / name).exists() for names in PARTS.values() for name in names):
+                return {self._folder.name: self._folder}
+            below = sorted(entry for entry in self._folder.iterdir() if entry.is_dir())
+        except OSError as error:
+            message = f"cannot list it: {error.strerror}"
+            raise UnavailableError("collateral.directory.unreadable", message, where=str(self._folder)) from error
+        return {entry.name: entry for entry in below[:_MOST_BUNDLES] if not entry.name.startswith(".")}
+
+
+def _read_part(folder: Path, names: tuple[str, ...]) -> bytes:
+    for name in names:
+        try:
+            with (folder / name).open("rb") as file:
+                return file.read(MAX_PART_SIZE + 1)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ConfigError("collateral.part.unreadable", f"cannot read it: {error.strerror}", where=name) from error
+    raise ConfigError("collateral.part.absent", f"expected a file {' or '.join(names)}")
+
+
+def _stamp(folder: Path) -> _Stamp:
+    """What tells that a file changed: name, time, size, inode."""
+    found = []
+    for names in PARTS.values():
+        for name in names:
+            try:
+                status = (folder / name).stat()
+            except OSError:
+                continue
+            found.append((name, status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)

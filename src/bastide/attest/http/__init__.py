@@ -1,0 +1,1 @@
+"""The service over HTTP: Azure Attestation's wire, at the edge and nowhere else."""

@@ -1,0 +1,168 @@
+"""The ASGI application: from the bytes of a path to a tenant's routes, and every answer with its request id."""
+
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Router
+from starlette.types import Message, Receive, Scope, Send
+
+from bastide import __version__
+from bastide.attest.http import routes_attest, routes_certificates, routes_metadata, routes_policy
+from bastide.attest.http.call import Call, answer, put_call
+from bastide.attest.http.errors import ApiError, no_such_path
+from bastide.attest.http.metrics import CONTENT_TYPE, Metrics
+from bastide.attest.http.openapi import document
+from bastide.attest.http.paths import base_of, plain_path, resolve
+from bastide.attest.running import Service
+from bastide.attest.tenants import DEFAULT_TENANT
+from bastide.errors import BastideError, MalformedError
+
+SERVICE_VERSION = f"bastide-{__version__}"
+_REQUEST_ID_BYTES = 16
+_log = logging.getLogger("bastide.attest")
+
+
+@dataclass(slots=True)
+class _Track:
+    """What becomes of one request, for its metrics and its log line."""
+
+    id: str
+    began: float
+    tenant: str = ""
+    call: str = "none"
+    status: int = 0
+
+
+class App:
+    """The application of one service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._base = base_of(service.desks[DEFAULT_TENANT].config.issuer)
+        self._others = frozenset(service.desks) - {DEFAULT_TENANT}
+        self.metrics = Metrics(service)
+        self._openapi = msgspec.json.encode(document(service.desks[DEFAULT_TENANT].config.issuer, SERVICE_VERSION))
+        self._router = Router(
+            routes=[
+                *routes_attest.ROUTES,
+                *routes_policy.ROUTES,
+                *routes_certificates.ROUTES,
+                *routes_metadata.ROUTES,
+            ],
+            redirect_slashes=False,
+            default=_nothing,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        track = _Track(id=secrets.token_hex(_REQUEST_ID_BYTES), began=time.perf_counter())
+        framed = _framed(send, track)
+        try:
+            await self._route(scope, receive, framed, track)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # nothing may leave without an answer
+            if track.status:
+                raise
+            await self._told(error, track).response(track.id)(scope, receive, framed)
+        finally:
+            self._done(scope, track)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send, track: _Track) -> None:
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        own = self._operations(plain_path(raw_path))
+        if own is not None:
+            track.call = "operations"
+            await own(scope, receive, send)
+            return
+        tenant, path = resolve(raw_path, base=self._base, tenants=self._others)
+        track.tenant, track.call = tenant, path.split("/")[1].partition(":")[0]
+        desk = self._service.desks[tenant]
+        wait = desk.wait((scope.get("client") or ("", 0))[0], time.monotonic())
+        if wait:
+            message = f"too many requests; try again in {wait:.1f} s"
+            raise ApiError(429, "TooManyRequests", message, headers={"Retry-After": str(int(wait) + 1)})
+        inner = {**scope, "path": path, "raw_path": path.encode(), "root_path": "", "app": self}
+        put_call(inner, Call(id=track.id, desk=desk, path=path))
+        await self._router(inner, receive, send)
+
+    def _operations(self, path: str) -> Response | None:
+        """Answers that belong to no tenant."""
+        match path:
+            case "/healthz":
+                return answer({"status": "ok"})
+            case "/readyz":
+                why = self._service.not_ready(self._service.clock())
+                response = answer({"status": "not ready" if why else "ready", "reasons": list(why)})
+                response.status_code = 503 if why else 200
+                return response
+            case "/metrics":
+                return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+            case "/openapi.json":
+                return Response(self._openapi, media_type="application/json")
+        return None
+
+    def _told(self, error: Exception, track: _Track) -> ApiError:
+        """The answer for whatever went wrong."""
+        if isinstance(error, ApiError):
+            return error
+        if isinstance(error, HTTPException):
+            return ApiError(error.status_code, "MethodNotAllowed", error.detail, headers=error.headers)
+        if isinstance(error, MalformedError):
+            self.metrics.malformed(track.tenant, error.code)
+        if isinstance(error, BastideError):
+            told = ApiError.of(error)
+        else:
+            told = ApiError(
+                500, "InternalError", "the service is at fault; its operator finds why under the request id"
+            )
+        if told.status >= 500:
+            _log.error("request %s failed", track.id, exc_info=error)
+        return told
+
+    def _done(self, scope: Scope, track: _Track) -> None:
+        seconds = time.perf_counter() - track.began
+        known = track.call if track.call in _CALLS else "none"
+        self.metrics.answered(track.tenant, known, track.status, seconds)
+        if _log.isEnabledFor(logging.INFO):
+            line = {
+                "request": track.id,
+                "tenant": track.tenant,
+                "call": known,
+                "method": scope["method"],
+                "status": track.status,
+                "ms": round(seconds * 1000, 1),
+            }
+            _log.info("%s", msgspec.json.encode(line).decode())
+
+
+_CALLS = frozenset({"attest", "policies", "certificates", "certs", ".well-known", "tcbbaselines", "operations"})
+
+
+def _framed(send: Send, track: _Track) -> Send:
+    """``send`` that puts the headers of every answer."""
+
+    async def framed(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            track.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-ms-request-id", track.id.encode()),
+                (b"x-ms-maa-service-version", SERVICE_VERSION.encode()),
+                (b"x-content-type-options", b"nosniff"),
+            ]
+        await send(message)
+
+    return framed
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
+    raise no_such_path()

@@ -1,0 +1,106 @@
+"""One request on its way through the service."""
+
+from dataclasses import dataclass
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bastide.attest.bearer import Principal, authenticate
+from bastide.attest.http.errors import JSON_TYPE, ApiError
+from bastide.attest.http.wire import LARGEST_BODY
+from bastide.attest.running import Desk
+from bastide.attest.tenants import Kind, Role
+from bastide.errors import UntrustedError
+from bastide.token.json_text import Json
+
+_SCOPE = "bastide.call"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Who is asked, under which id; ``path`` is what follows the tenant's prefix."""
+
+    id: str
+    desk: Desk
+    path: str
+
+
+def put_call(scope: dict[str, object], call: Call) -> None:
+    """Remember the call in an ASGI scope."""
+    scope[_SCOPE] = call
+
+
+def call_of(request: Request) -> Call:
+    """The call of a request."""
+    call: Call = request.scope[_SCOPE]
+    return call
+
+
+def kind_of(request: Request) -> Kind:
+    """The kind of evidence that the path names.
+
+    Raises:
+        ApiError: 400 ``InvalidParameter``.
+    """
+    name = request.path_params["kind"]
+    try:
+        return Kind(name)
+    except ValueError:
+        known = ", ".join(Kind)
+        message = f"expected one of {known} as attestation type, seen {name[:40]!r}"
+        raise ApiError(400, "InvalidParameter", message) from None
+
+
+async def body_of(request: Request) -> bytes:
+    """The body, read no further than the largest that any call takes.
+
+    Raises:
+        ApiError: 413 ``RequestTooLarge``.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise ApiError(413, "RequestTooLarge", f"expected a body of at most {LARGEST_BODY} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def media_type(request: Request) -> str:
+    """The body's media type without parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def admit(request: Request, role: Role) -> Principal:
+    """The administrator who asks, if they may.
+
+    Raises:
+        ApiError: 401 ``Unauthorized`` with a challenge; 403 ``Forbidden``.
+    """
+    call = call_of(request)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise _unauthorized(call, f"Access to {call.path} requires a valid JWT bearer token", "")
+    desk = call.desk
+    try:
+        who = authenticate(token.strip(), desk.config.admins, desk.tenant.around.clock())
+    except UntrustedError as error:
+        message = f"Access to {call.path} requires a valid JWT bearer token: {error.message}"
+        raise _unauthorized(call, message, error.code) from None
+    if role not in who.roles and Role.ADMIN not in who.roles:
+        raise ApiError(403, "Forbidden", f"no rule gives {who.subject!r} the role {role} here")
+    return who
+
+
+def answer(value: Json) -> Response:
+    """A success."""
+    return Response(msgspec.json.encode(value), headers={"Cache-Control": "no-store"}, media_type=JSON_TYPE)
+
+
+def _unauthorized(call: Call, message: str, error: str) -> ApiError:
+    challenge = f'Bearer realm="{call.desk.config.issuer}"'
+    if error:
+        challenge += f', error="invalid_token", error_description="{error}"'
+    return ApiError(401, "Unauthorized", message, headers={"WWW-Authenticate": challenge})

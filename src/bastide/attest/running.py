@@ -1,0 +1,195 @@
+"""The service of one process: its tenants, and the work that goes on beside the requests."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from bastide.attest.administration import Administration
+from bastide.attest.auditlog import AuditLog
+from bastide.attest.collateral.catalogue import Bundle
+from bastide.attest.issuer import check_issuer
+from bastide.attest.limits import RateLimit
+from bastide.attest.ports import ChainHead, Clock, CollateralSource, Setting, Store
+from bastide.attest.tenant import Surroundings, Tenant
+from bastide.attest.tenants import Mode, TenantConfig
+from bastide.errors import BastideError, ConfigError
+from bastide.pki.chain import TrustAnchor
+
+ROOT_SETTING = "root"
+_COLLATERAL_SECONDS = 5.0
+_KEYS_SECONDS = 600.0
+_CHECKPOINT_SECONDS = 60.0
+_JITTER = 0.1
+_THREADS = 4
+
+
+class WatchedCollateral(CollateralSource, Protocol):
+    """A source of collateral that can look for changes and tell what it has."""
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """What is in use."""
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """What is wrong, by bundle."""
+
+    def refresh(self) -> bool:
+        """Look for changes; may block on the disk or the network."""
+
+
+class Desk:
+    """A tenant with its administration and its limits."""
+
+    def __init__(self, config: TenantConfig, around: Surroundings, collateral: WatchedCollateral) -> None:
+        self.config = config
+        self._collateral = collateral
+        self.tenant = Tenant(config, around)
+        self.administration = Administration(self.tenant)
+        self._all = RateLimit(config.rates.tenant, config.rates.burst)
+        self._clients = RateLimit(config.rates.client, config.rates.burst)
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """The collateral in use."""
+        return self._collateral.bundles
+
+    async def start(self) -> None:
+        """Make ready."""
+        await self.tenant.start()
+        await self.administration.start()
+
+    def wait(self, client: str, at: float) -> float:
+        """Seconds until this client may ask; 0 for now. A client over its limit does not use up its tenant's."""
+        return self._clients.take(client, at) or self._all.take("", at)
+
+
+class Service:
+    """All tenants of a process; ``start``, then serve, then ``close``.
+
+    Args:
+        configs: the tenants, their names different.
+        store: kept open by the caller, closed by ``close``.
+        collateral: read once at ``start``, then every few seconds.
+        root: whom to trust; a store made under one root refuses to open under another.
+        clock: the time.
+        writer: name of this process's audit chains.
+        report: told what goes wrong beside the requests.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[TenantConfig],
+        *,
+        store: Store,
+        collateral: WatchedCollateral,
+        root: TrustAnchor,
+        clock: Clock,
+        writer: str = "main",
+        report: Callable[[BastideError], None] = lambda _: None,
+    ) -> None:
+        for config in configs:
+            check_issuer(config.issuer, simulation=root.simulation)
+            if config.mode is Mode.ISOLATED and not config.signers:
+                message = "an isolated tenant needs at least one policy certificate to begin with"
+                raise ConfigError("attest.tenant.signers", message, where=config.name)
+        self._executor = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="attest")
+        self.audit = AuditLog(store, writer=writer, clock=clock)
+        self._store = store
+        self.collateral = collateral
+        self._root = root
+        self.clock = clock
+        self._report = report
+        around = Surroundings(
+            store=store, audit=self.audit, collateral=collateral, clock=clock, root=root, executor=self._executor
+        )
+        self.desks: Mapping[str, Desk] = {config.name: Desk(config, around, collateral) for config in configs}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._checked: dict[str, int] = {}  # by tenant, the number of the last checkpoint
+
+    async def start(self) -> None:
+        """Bind the store to the root, read collateral, make keys, begin the work beside the requests.
+
+        Raises:
+            ConfigError: ``attest.store.root``: the store was made under another root.
+        """
+        await self._bind_store()
+        await self._refresh_collateral()
+        for desk in self.desks.values():
+            await desk.start()
+        self._tasks = [
+            asyncio.create_task(self._every(_COLLATERAL_SECONDS, self._refresh_collateral), name="collateral"),
+            asyncio.create_task(self._every(_KEYS_SECONDS, self._turn_keys), name="keys"),
+            asyncio.create_task(self._every(_CHECKPOINT_SECONDS, self.checkpoint), name="checkpoints"),
+        ]
+
+    async def close(self) -> None:
+        """Stop the work, sign where the chains end, let the store go."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.audit.close()
+        try:
+            await self.checkpoint()
+        except BastideError as error:
+            self._report(error)
+        await self._store.close()
+        self._executor.shutdown()
+
+    async def checkpoint(self) -> None:
+        """Sign and keep how far each chain has come since the last time."""
+        fresh = [head for head in await self.audit.heads() if self._is_fresh(head)]
+        known = {(point.writer, point.seq) for head in fresh for point in await self._store.checkpoints(head.tenant)}
+        points = [
+            self.desks[head.tenant].tenant.checkpoint(head) for head in fresh if (head.writer, head.seq) not in known
+        ]
+        if points:
+            await self._store.commit(points)
+        self._checked.update({head.tenant: head.seq for head in fresh})
+
+    def not_ready(self, now: datetime) -> tuple[str, ...]:
+        """Why this process should get no requests; empty when it should."""
+        bundles = self.collateral.bundles
+        if not bundles:
+            return ("there is no collateral that can be used",)
+        if not any(bundle.start <= now < bundle.end for bundle in bundles):
+            return (f"all collateral has run out, the last at {max(bundle.end for bundle in bundles).isoformat()}",)
+        return ()
+
+    def collateral_age(self, now: datetime) -> timedelta | None:
+        """Since when the newest collateral is in force; None when there is none."""
+        starts = [bundle.start for bundle in self.collateral.bundles]
+        return now - max(starts) if starts else None
+
+    def _is_fresh(self, head: ChainHead) -> bool:
+        return head.tenant in self.desks and self._checked.get(head.tenant) != head.seq
+
+    async def _bind_store(self) -> None:
+        own = self._root.public_point.hex()
+        bound = await self._store.setting(ROOT_SETTING)
+        if bound is None:
+            await self._store.commit([Setting(name=ROOT_SETTING, value=own)])
+        elif bound != own:
+            raise ConfigError(
+                "attest.store.root",
+                f"this store was made under another root key than that of {self._root.name}",
+                hint="a simulation and real hardware never share a store: use another --data directory",
+            )
+
+    async def _refresh_collateral(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._executor, self.collateral.refresh)
+
+    async def _turn_keys(self) -> None:
+        for desk in self.desks.values():
+            await desk.tenant.turn_keys()
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - jitter, no secret
+            try:
+                await work()
+            except BastideError as error:
+                self._report(error)

@@ -1,0 +1,243 @@
+"""The server process: data directory, TLS, uvicorn, and a graceful end.
+
+What is simulation says so or does not start: only with a simulation's root, on loopback unless told twice, with an
+issuer whose path says it, in a store of its own.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+import uvloop
+
+from bastide.attest.collateral.directory import CollateralDirectory
+from bastide.attest.config import tenant_config
+from bastide.attest.http.app import App
+from bastide.attest.ports import Clock, Store
+from bastide.attest.running import Service
+from bastide.attest.store.sqlite import SqliteStore
+from bastide.attest.tenants import DEFAULT_TENANT
+from bastide.attest.tls import CERTIFICATE_FILE, ServerTls, self_made
+from bastide.errors import BastideError, ConfigError
+from bastide.pki.chain import INTEL_ROOT, TrustAnchor
+
+STORE_FILE = "attest.sqlite"
+_GRACE_SECONDS = 10
+_TLS_SECONDS = 2.0
+_MOST_CONNECTIONS = 2048
+_log = logging.getLogger("bastide.attest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """What a server is told at its start.
+
+    Attributes:
+        host: address to listen on.
+        port: likewise; 0 for any free one.
+        data: directory for store and self-made certificate; made where absent, mode 0700.
+        collateral: directory of collateral.
+        public_url: URL under which clients know the default tenant; None: from host and port, loopback only.
+        tenants: configuration files by tenant, None for defaults; the default tenant is always there.
+        tls: certificate chain and key; None: self-made in ``data``.
+        root: whom to trust.
+        simulation_beyond_loopback: let a simulation be reached from elsewhere.
+    """
+
+    host: str
+    port: int
+    data: Path
+    collateral: Path
+    public_url: str | None = None
+    tenants: Mapping[str, Path | None] = field(default_factory=dict)
+    tls: tuple[Path, Path] | None = None
+    root: TrustAnchor = INTEL_ROOT
+    simulation_beyond_loopback: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """A server that has begun: its default tenant's URL, and the certificate to trust where it is self-made."""
+
+    url: str
+    certificate: Path | None
+
+
+def run(options: ServerOptions, started: Callable[[Listening], None]) -> None:
+    """Serve until a signal ends it.
+
+    Raises:
+        ConfigError: ``attest.*``: the options, files or store are not usable.
+        UnavailableError: ``store.unavailable``.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(options, started))
+
+
+async def serve(
+    options: ServerOptions,
+    started: Callable[[Listening], None],
+    *,
+    stop: asyncio.Event | None = None,
+    clock: Clock = lambda: datetime.now(UTC),
+    store: Store | None = None,
+) -> None:
+    """Serve until a signal, or until ``stop`` is set.
+
+    Args:
+        options: see there.
+        started: called once, when requests are answered.
+        stop: ends the server gracefully.
+        clock: the time.
+        store: instead of the one in the data directory.
+
+    Raises:
+        ConfigError: see ``run``.
+        UnavailableError: see ``run``.
+    """
+    _check_simulation(options)
+    options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _listen(options) as sock:
+        url = _public_url(options, sock.getsockname()[1])
+        tls = ServerTls(*(options.tls or self_made(options.data, _names(options, url), clock())))
+        service = _service(options, url, clock, store or await SqliteStore.open(options.data / STORE_FILE))
+        try:
+            await service.start()
+            told = Listening(url=url, certificate=None if options.tls else options.data / CERTIFICATE_FILE)
+            server = _Server(_uvicorn(App(service), tls), lambda: started(told))
+            async with asyncio.TaskGroup() as group:
+                beside = [group.create_task(_watch_tls(tls))]
+                if stop is not None:
+                    beside.append(group.create_task(_stop(server, stop)))
+                await server.serve(sockets=[sock])
+                for task in beside:
+                    task.cancel()
+        finally:
+            await service.close()
+
+
+def _service(options: ServerOptions, url: str, clock: Clock, store: Store) -> Service:
+    files = {DEFAULT_TENANT: None, **options.tenants}
+    return Service(
+        [tenant_config(name, file, public_url=url) for name, file in files.items()],
+        store=store,
+        collateral=CollateralDirectory(options.collateral, options.root),
+        root=options.root,
+        clock=clock,
+        report=lambda error: _log.error("%s", error),
+    )
+
+
+def _uvicorn(app: App, tls: ServerTls) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=60,
+        ssl_context_factory=lambda _config, _default: tls.context,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server that tells when it has begun, and ends by our signal handlers: its own would raise the signal
+    again before the store is closed."""
+
+    def __init__(self, config: uvicorn.Config, begun: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._begun = begun
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and then tell."""
+        await super().startup(sockets)
+        if self.started:
+            self._begun()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ask for a graceful end at SIGINT and SIGTERM, for a quick one at the second."""
+        loop = asyncio.get_running_loop()
+        handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        for one in handled:
+            loop.add_signal_handler(one, self.handle_exit, one, None)
+        try:
+            yield
+        finally:
+            for one in handled:
+                loop.remove_signal_handler(one)
+
+
+async def _stop(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    await stop.wait()
+    server.should_exit = True
+
+
+async def _watch_tls(tls: ServerTls) -> None:
+    while True:
+        await asyncio.sleep(_TLS_SECONDS)
+        try:
+            if tls.refresh():
+                _log.info("TLS certificate loaded again")
+        except BastideError as error:
+            _log.error("%s", error)
+
+
+def _listen(options: ServerOptions) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        return socket.create_server((options.host, options.port), family=family, backlog=2048)
+    except OSError as error:
+        where = f"{options.host}:{options.port}"
+        raise ConfigError("attest.listen", f"cannot listen: {error.strerror}", where=where) from error
+
+
+def _check_simulation(options: ServerOptions) -> None:
+    if options.root.simulation and not _is_loopback(options.host) and not options.simulation_beyond_loopback:
+        raise ConfigError(
+            "attest.simulation.loopback",
+            f"a simulation listens on loopback only, seen {options.host}",
+            hint="its tokens prove nothing about hardware; --simulation-beyond-loopback if that is what you want",
+        )
+
+
+def _public_url(options: ServerOptions, port: int) -> str:
+    if options.public_url is not None:
+        return options.public_url
+    if not _is_loopback(options.host):
+        raise ConfigError(
+            "attest.public-url",
+            "a service that others reach needs --public-url: it is the issuer of all tokens",
+            hint="--public-url https://attest.example.org",
+        )
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    return f"https://{host}:{port}" + ("/simulation" if options.root.simulation else "")
+
+
+def _names(options: ServerOptions, url: str) -> tuple[str, ...]:
+    known = (urlsplit(url).hostname or "localhost", "localhost", "127.0.0.1", "::1")
+    return known if options.host in ("0.0.0.0", "::") else (*known, options.host)  # noqa: S104 - not a place to listen
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,99 @@
+"""Enclave files as a command line names them, and bars that show long work on them."""
+
+import mmap
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bastide.cli.files import read_file
+from bastide.cli.text import printable
+from bastide.enclave.find import SIGNATURE_BESIDE
+from bastide.enclave.image import EnclaveFile
+from bastide.enclave.layout import Image
+from bastide.enclave.locate import locate
+from bastide.enclave.read import read_enclave
+from bastide.errors import ConfigError
+from bastide.sgx.sigstruct import SIGSTRUCT_SIZE
+
+Advance = Callable[[int], None]
+"""Is told how much more is done."""
+
+
+def map_file(path: Path) -> Image:
+    """The content of a file without reading it: the system pages it in where it is looked at.
+
+    Raises:
+        ConfigError: ``file.unreadable``.
+    """
+    try:
+        with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return b""
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        message = f"cannot read it: {error.strerror or error}"
+        raise ConfigError("file.unreadable", message, where=str(path)) from error
+
+
+def load_enclave(path: Path, *, sig: Path | None = None, libpal: Path | None = None) -> EnclaveFile:
+    """Read an enclave file; the ``.sig`` of Gramine and Fortanix is looked for beside it where none is named.
+
+    Raises:
+        ConfigError: ``file.unreadable``.
+        MalformedError: what ``read_enclave`` raises.
+    """
+    image = map_file(path)
+    sig = sig or sig_beside(path, image)
+    return read_enclave(
+        image,
+        str(path),
+        sig=read_file(str(sig), largest=SIGSTRUCT_SIZE) if sig else None,
+        libpal=map_file(libpal) if libpal else None,
+    )
+
+
+def sig_path(path: Path, image: Image) -> Path | None:
+    """Where the signature of this file lies when it lies in a file of its own."""
+    located = locate(image, str(path))
+    suffix = SIGNATURE_BESIDE.get(located.kind) if located is not None else None
+    return None if suffix is None else path.with_name(f"{path.name.removesuffix(suffix)}.sig")
+
+
+def sig_beside(path: Path, image: Image) -> Path | None:
+    """The same, if there is such a file."""
+    sig = sig_path(path, image)
+    return sig if sig is not None and sig.is_file() else None
+
+
+def bytes_in(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder: the end of a bar. Faults are left to whoever reads."""
+    if not path.is_dir():
+        return path.stat().st_size if path.exists() else 0
+    return sum(
+        (Path(parent) / name).lstat().st_size for parent, _, names in os.walk(path) for name in names
+    )
+
+
+@contextmanager
+def bar(what: str, total: int, *, in_bytes: bool = False) -> Iterator[Advance]:
+    """A bar on standard error that goes away at the end; silent where that is no terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield _silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    amount = DownloadColumn(binary_units=True) if in_bytes else MofNCompleteColumn()
+    words = TextColumn("{task.description}", markup=False)
+    with Progress(
+        words, BarColumn(), amount, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as shown:
+        task = shown.add_task(printable(what), total=total or None)
+        yield lambda done: shown.update(task, advance=done)
+
+
+def _silent(done: int) -> None:
+    """Tell nobody."""
+    del done

@@ -1,0 +1,91 @@
+"""Evidence that a command line names: a quote in any container, a folder of collateral, a root, an instant."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bastide.cli.files import name_of, read_file
+from bastide.dcap.collateral import MAX_PART_SIZE, Collateral
+from bastide.dcap.containers import LARGEST_CONTAINER, Unwrapped, unwrap
+from bastide.errors import ConfigError, MalformedError
+from bastide.pki.chain import INTEL_ROOT, MAX_PEM, TrustAnchor
+
+_PARTS = ("tcb_info", "qe_identity", "pck_crl", "root_ca_crl", "tcb_signing_chain")
+_ENDINGS = (".json", ".der", ".crl", ".pem", ".hex", "")
+
+
+def read_quote(argument: str) -> Unwrapped:
+    """The quote in a file or on standard input.
+
+    Raises:
+        ConfigError: ``file.unreadable``.
+        MalformedError: ``file.too-large``, ``quote.container.*``.
+    """
+    try:
+        return unwrap(read_file(argument, largest=LARGEST_CONTAINER))
+    except MalformedError as error:
+        raise _placed(error, argument) from None
+
+
+def read_collateral(folder: str) -> Collateral:
+    """The five parts in a folder: ``tcb_info.json``, ``qe_identity.json``, ``pck_crl.der``, ``root_ca_crl.der`` and
+    ``tcb_signing_chain.pem``; CRLs may also be PEM or hex.
+
+    Raises:
+        ConfigError: ``collateral.folder``, ``file.unreadable``.
+        MalformedError: ``file.too-large``.
+    """
+    files = {part: _find(Path(folder), part) for part in _PARTS}
+    return Collateral(**{part: read_file(str(file), largest=MAX_PART_SIZE) for part, file in files.items()})
+
+
+def read_root(argument: str | None) -> TrustAnchor:
+    """Intel's root key, or the one in a PEM file: that of a simulation.
+
+    Raises:
+        ConfigError: ``file.unreadable``.
+        MalformedError: ``file.too-large``, ``pki.anchor.*``.
+    """
+    if argument is None:
+        return INTEL_ROOT
+    try:
+        return TrustAnchor.from_pem(read_file(argument, largest=MAX_PEM))
+    except MalformedError as error:
+        raise _placed(error, argument) from None
+
+
+def read_time(text: str | None) -> datetime:
+    """An instant such as ``2026-11-23T12:00:00Z``; now where none is given.
+
+    Raises:
+        ConfigError: ``cli.time``: it is none, or says no time zone.
+    """
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ConfigError(
+            "cli.time",
+            f"expected an instant with its time zone, seen {text[:40]!r}",
+            hint="write it as 2026-11-23T12:00:00Z",
+        )
+    return at.astimezone(UTC)
+
+
+def _find(folder: Path, part: str) -> Path:
+    found = next((file for ending in _ENDINGS if (file := folder / f"{part}{ending}").is_file()), None)
+    if found is None:
+        raise ConfigError(
+            "collateral.folder",
+            f"expected {', '.join(_PARTS)}, each in a file of that name; no {part}",
+            hint="name the folder of one set of collateral",
+            where=str(folder),
+        )
+    return found
+
+
+def _placed(error: MalformedError, argument: str) -> MalformedError:
+    where = f"{name_of(argument)}: {error.where}" if error.where else name_of(argument)
+    return MalformedError(error.code, error.message, hint=error.hint, where=where)

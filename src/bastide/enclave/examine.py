@@ -1,0 +1,138 @@
+"""One file's content, read once and forward: is it an enclave, and who signed it?
+
+Files up to 8 MiB are looked at in memory. Larger ELF files are put aside in a temporary file without a name, because
+their section table stands at the end; all other files go by in windows. So memory is bounded whatever the size.
+"""
+
+import mmap
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Final
+
+from bastide.enclave.elf import ELF_MAGIC
+from bastide.enclave.image import EnclaveKind
+from bastide.enclave.layers import Limits
+from bastide.enclave.layout import Image
+from bastide.enclave.locate import carve, locate
+from bastide.errors import MalformedError
+from bastide.sgx.sigstruct import HEADER_START, SIGSTRUCT_SIZE, SigStruct
+from bastide.units import MIB, format_bytes
+
+_IN_MEMORY: Final = 8 * MIB
+_MOST_SIGNATURES: Final = 64
+_SMALLEST: Final = 64
+"""Bytes of the smallest thing we look for (an ELF header, one record of an SGXS stream)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """A SIGSTRUCT in a file.
+
+    Attributes:
+        offset: bytes from the begin of the file.
+        sigstruct: what it says.
+        valid: whether its RSA signature and its quotients are right; nothing is said about who signed.
+    """
+
+    offset: int
+    sigstruct: SigStruct
+    valid: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one file is.
+
+    Attributes:
+        kind: which SDK's.
+        size: bytes of the file.
+        signatures: SIGSTRUCTs in it, rising by offset; may be empty.
+    """
+
+    kind: EnclaveKind
+    size: int
+    signatures: tuple[Signature, ...]
+
+
+def examine(name: str, size: int, pieces: Iterator[bytes], limits: Limits) -> Finding | None:
+    """Look at one file.
+
+    Args:
+        name: its name or path; Gramine's manifests are known by theirs.
+        size: its size in bytes.
+        pieces: its content, in pieces.
+        limits: what to refuse.
+
+    Raises:
+        MalformedError: ``enclave.find.file`` (an ELF file larger than the limit), ``enclave.find.signatures`` (more
+            SIGSTRUCTs than any enclave has).
+    """
+    if size < _SMALLEST and not name.endswith(".manifest.sgx"):
+        return None
+    if size <= _IN_MEMORY:
+        return _located(b"".join(pieces), name, size)
+    first = next(pieces, b"")
+    everything = chain((first,), pieces)
+    if not first.startswith(ELF_MAGIC):
+        return _in_windows(everything, name, size, is_first=True)
+    if size > limits.file:
+        message = f"expected ELF files of at most {format_bytes(limits.file)}, seen {format_bytes(size)}"
+        raise MalformedError("enclave.find.file", message, where=name)
+    with tempfile.TemporaryFile() as aside:
+        for piece in everything:
+            aside.write(piece)
+        aside.flush()
+        with mmap.mmap(aside.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            return _located(mapped, name, size)
+
+
+def _located(content: Image, name: str, size: int) -> Finding | None:
+    located = locate(content, name)
+    if located is None:
+        return None
+    view = memoryview(content)
+    try:
+        found = [
+            (offset, bytes(view[offset : offset + SIGSTRUCT_SIZE]))
+            for offset in islice(located.sigstruct_offsets, _MOST_SIGNATURES + 1)
+        ]
+    finally:
+        view.release()
+    return _finding(located.kind, size, found, name)
+
+
+def _finding(kind: EnclaveKind, size: int, found: list[tuple[int, bytes]], name: str) -> Finding | None:
+    """Outside of known formats only a good signature counts: signing tools hold templates of SIGSTRUCT."""
+    if len(found) > _MOST_SIGNATURES:
+        message = f"expected at most {_MOST_SIGNATURES} SIGSTRUCTs in one file, seen more"
+        raise MalformedError("enclave.find.signatures", message, where=name)
+    signatures = []
+    for offset, raw in found:
+        sigstruct = SigStruct.parse(raw)
+        signatures.append(Signature(offset=offset, sigstruct=sigstruct, valid=sigstruct.signature_is_valid()))
+    if kind is EnclaveKind.UNKNOWN:
+        signatures = [signature for signature in signatures if signature.valid]
+        if not signatures:
+            return None
+    return Finding(kind=kind, size=size, signatures=tuple(signatures))
+
+
+def _in_windows(pieces: Iterator[bytes], name: str, size: int, *, is_first: bool) -> Finding | None:
+    """Large files that are not ELF: SIGSTRUCTs anywhere, and what their first bytes and names tell."""
+    kind = EnclaveKind.UNKNOWN
+    found: list[tuple[int, bytes]] = []
+    window, start = b"", 0
+    for piece in pieces:
+        window += piece
+        if is_first:
+            is_first = False
+            located = locate(window[:_SMALLEST], name)
+            kind = located.kind if located is not None else kind
+        if len(found) <= _MOST_SIGNATURES and HEADER_START in window:
+            found += [(start + at, window[at : at + SIGSTRUCT_SIZE]) for at in carve(window)]
+        keep = min(len(window), SIGSTRUCT_SIZE - 1)  # a SIGSTRUCT that begins here ends in the next window
+        start += len(window) - keep
+        window = window[-keep:]
+    return _finding(kind, size, found, name)

@@ -1,0 +1,135 @@
+"""Finding enclaves in the bytes of a file, cheaply: what kind it is and where its SIGSTRUCTs lie.
+
+Source: the SDKs' file formats; SIGSTRUCT headers of Intel SDM Vol. 3D for files of unknown kinds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bastide.enclave.elf import ElfImage, is_elf
+from bastide.enclave.image import NOTES, EnclaveKind
+from bastide.enclave.layout import Image
+from bastide.errors import MalformedError
+from bastide.sgx.sigstruct import HEADER2, HEADER_START, SIGSTRUCT_SIZE, SigStruct
+
+MAX_SIGSTRUCTS = 1000
+"""SIGSTRUCTs that are reported from one file."""
+
+INTEL_SECTION = ".note.sgxmeta"
+OPEN_ENCLAVE_SECTION = ".oeinfo"
+FORTANIX_SECTION = ".note.x86_64-fortanix-unknown-sgx"
+EGO_BUNDLE_SECTION = ".ego.bundle"
+OCCLUM_SECTION = ".builtin_config"
+OPEN_ENCLAVE_INFO_SIZE = 1960
+_GRAMINE_SUFFIX = ".manifest.sgx"
+_SGXS_START = b"ECREATE\0"
+# Names of settings that SCONE documents; its programs hold them, and nothing else marks them.
+_SCONE_MARKS = (b"SCONE_HASH", b"SCONE_HEAP", b"SCONE_CAS_ADDR")
+_WINDOW = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """An enclave in a file.
+
+    Attributes:
+        kind: who made it.
+        sigstruct_offsets: bytes from the start of the file to each SIGSTRUCT that parses, rising; may be empty
+            (Gramine and Fortanix keep theirs in a file beside, unsigned enclaves have none).
+    """
+
+    kind: EnclaveKind
+    sigstruct_offsets: tuple[int, ...]
+
+    @property
+    def note(self) -> str:
+        """What is and is not possible with this kind; empty where everything is."""
+        return NOTES[self.kind]
+
+
+def locate(image: Image, name: str = "") -> Located | None:
+    """Say whether a file is or holds an enclave; whatever the bytes are, this does not raise.
+
+    Args:
+        image: the file's content.
+        name: its name or path; Gramine's manifests are known by theirs.
+    """
+    view = memoryview(image).cast("B")
+    if name.endswith(_GRAMINE_SUFFIX):
+        return Located(kind=EnclaveKind.GRAMINE, sigstruct_offsets=())
+    if view[: len(_SGXS_START)] == _SGXS_START:
+        return Located(kind=EnclaveKind.FORTANIX, sigstruct_offsets=())
+    offsets = tuple(carve(view))
+    if is_elf(view):
+        kind = _elf_kind(view)
+        return Located(kind=kind or EnclaveKind.UNKNOWN, sigstruct_offsets=offsets) if kind or offsets else None
+    if not offsets:
+        return None
+    bare = len(view) == SIGSTRUCT_SIZE
+    return Located(kind=EnclaveKind.SIGSTRUCT if bare else EnclaveKind.UNKNOWN, sigstruct_offsets=offsets)
+
+
+def carve(image: Image) -> Iterator[int]:
+    """Offsets of all SIGSTRUCTs that parse, at any alignment, at most ``MAX_SIGSTRUCTS``.
+
+    Their RSA signatures are not checked here. Memory is bounded by a window of 4 MiB.
+    """
+    view = memoryview(image).cast("B")
+    found = 0
+    for candidate in _candidates(view):
+        if _parses(view[candidate : candidate + SIGSTRUCT_SIZE]):
+            yield candidate
+            found += 1
+            if found == MAX_SIGSTRUCTS:
+                return
+
+
+def _candidates(view: memoryview) -> Iterator[int]:
+    """Places where both headers of a SIGSTRUCT stand."""
+    for start in range(0, len(view), _WINDOW):
+        # Windows overlap, so that a header on the border is seen once.
+        window = bytes(view[start : start + _WINDOW + len(HEADER_START) - 1])
+        place = window.find(HEADER_START)
+        while place >= 0:
+            if view[start + place + 24 : start + place + 40] == HEADER2:
+                yield start + place
+            place = window.find(HEADER_START, place + 1)
+
+
+def _parses(raw: memoryview) -> bool:
+    try:
+        SigStruct.parse(bytes(raw))
+    except MalformedError:
+        return False
+    return True
+
+
+def _elf_kind(view: memoryview) -> EnclaveKind | None:
+    """What the sections of an ELF file say; one that cannot be read is no enclave that could be loaded."""
+    try:
+        elf = ElfImage.parse(view)
+    except MalformedError:
+        return None
+    return elf_kind(elf) or (EnclaveKind.SCONE if _has_scone_marks(view) else None)
+
+
+def elf_kind(elf: ElfImage) -> EnclaveKind | None:
+    """The kind that the sections of an ELF file name."""
+    info = elf.section(OPEN_ENCLAVE_SECTION)
+    if elf.section(EGO_BUNDLE_SECTION) or (info and info.size > OPEN_ENCLAVE_INFO_SIZE):
+        return EnclaveKind.EGO
+    if info:
+        return EnclaveKind.OPEN_ENCLAVE
+    if elf.section(INTEL_SECTION):
+        return EnclaveKind.OCCLUM if elf.section(OCCLUM_SECTION) else EnclaveKind.INTEL_SDK
+    return EnclaveKind.FORTANIX_ELF if elf.section(FORTANIX_SECTION) else None
+
+
+def _has_scone_marks(view: memoryview) -> bool:
+    missing = set(_SCONE_MARKS)
+    for start in range(0, len(view), _WINDOW):
+        window = bytes(view[start : start + _WINDOW + 32])
+        missing = {mark for mark in missing if mark not in window}
+        if not missing:
+            return True
+    return False

@@ -1,0 +1,61 @@
+"""Reading an enclave file of any kind into its blocks: the one door for inspect, measure, size, sign and verify."""
+
+from bastide.enclave import fortanix, gramine, intel_sdk, open_enclave
+from bastide.enclave.elf import ElfImage
+from bastide.enclave.image import EnclaveBlock, EnclaveFile, EnclaveKind, parse_sigstruct
+from bastide.enclave.layout import Image
+from bastide.enclave.locate import Located, locate
+from bastide.errors import MalformedError
+from bastide.sgx.sigstruct import SIGSTRUCT_SIZE, SigStruct
+
+
+def read_enclave(image: Image, name: str = "", *, sig: bytes | None = None, libpal: Image | None = None) -> EnclaveFile:
+    """Read an enclave and lay out each way in which it can be loaded; nothing is hashed yet.
+
+    Args:
+        image: the file: bytes, or a mapped file, of which content is not copied.
+        name: its name or path (Gramine's manifests are known by theirs).
+        sig: the file with the SIGSTRUCT beside it (Fortanix, Gramine).
+        libpal: Gramine's libpal.so; without it a manifest has no layout.
+
+    Raises:
+        MalformedError: ``enclave.kind.unknown``, and what the reader of each kind raises.
+    """
+    located = locate(image, name)
+    if located is None:
+        raise MalformedError(
+            "enclave.kind.unknown",
+            "this is no enclave of a known kind and holds no SIGSTRUCT",
+            hint="give the signed file (.signed.so, .signed, .sgxs, .manifest.sgx), or use `bastide enclave find`",
+        )
+    sigstruct = None if sig is None else parse_sigstruct(sig)
+    match located.kind:
+        case EnclaveKind.INTEL_SDK | EnclaveKind.OCCLUM:
+            blocks = intel_sdk.blocks(ElfImage.parse(image))
+        case EnclaveKind.OPEN_ENCLAVE:
+            blocks = open_enclave.blocks(ElfImage.parse(image))
+        case EnclaveKind.FORTANIX:
+            blocks = fortanix.blocks(image, sigstruct)
+        case EnclaveKind.GRAMINE:
+            return _gramine(image, libpal, sigstruct)
+        case _:
+            blocks = _carved(image, located)
+    return EnclaveFile(kind=located.kind, blocks=blocks)
+
+
+def _gramine(image: Image, libpal: Image | None, sigstruct: SigStruct | None) -> EnclaveFile:
+    manifest = gramine.Manifest.parse(image)
+    blocks = gramine.blocks(manifest, None if libpal is None else ElfImage.parse(libpal), sigstruct)
+    return EnclaveFile(kind=EnclaveKind.GRAMINE, blocks=blocks, insecure=manifest.insecure)
+
+
+def _carved(image: Image, located: Located) -> tuple[EnclaveBlock, ...]:
+    view = memoryview(image).cast("B")
+    return tuple(
+        EnclaveBlock(
+            name=f"SIGSTRUCT at {offset}",
+            sigstruct_offset=offset,
+            sigstruct=SigStruct.parse(bytes(view[offset : offset + SIGSTRUCT_SIZE])),
+        )
+        for offset in located.sigstruct_offsets
+    )
