@@ -99,6 +99,7 @@ def served(given: ServerOptions, **arguments: object) -> Iterator[Served]:
     def work() -> None:
         try:
             loop.run_until_complete(serve(given, started, stop=stop, **arguments))
+            loop.run_until_complete(asyncio.sleep(0.1))  # TLS says goodbye to clients that are gone
         except BaseException as error:  # noqa: BLE001 - carried to the test
             failures.append(error)
         finally:

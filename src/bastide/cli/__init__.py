@@ -15,6 +15,7 @@ from bastide import __version__
 from bastide.cli.failures import EXIT_BAD_INPUT, EXIT_FAULT, TRACEBACK_VARIABLE, exit_code_of, report_failure
 
 NOUNS = {
+    "enclave": "find, inspect, measure, size, sign and verify enclave images",
     "lab": "run the way of a workload on this machine, in software SGX (SIMULATION)",
     "policy": "check, explain and test attestation policies",
     "token": "verify attestation tokens",

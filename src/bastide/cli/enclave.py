@@ -109,7 +109,10 @@ def measure(file: Path, sig: Path | None, libpal: Path | None, sgxs: Path | None
         measured = measure_enclave(enclave, progress=advance)
     if not any(one.mr_enclave for one in measured):
         raise MalformedError(
-            "enclave.measure.impossible", "MRENCLAVE cannot be computed from this file", hint=enclave.note, where=str(file)
+            "enclave.measure.impossible",
+            "MRENCLAVE cannot be computed from this file",
+            hint=enclave.note,
+            where=str(file),
         )
     if sgxs is not None:
         with whole_file(sgxs) as out:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bastide.cli.files import read_file
 from bastide.cli.text import printable
-from bastide.enclave.find import SIGNATURE_BESIDE
+from bastide.enclave.find import SIGNATURE_BESIDE, Found, read_found
 from bastide.enclave.image import EnclaveFile
 from bastide.enclave.layout import Image
 from bastide.enclave.locate import locate
@@ -54,6 +54,21 @@ def load_enclave(path: Path, *, sig: Path | None = None, libpal: Path | None = N
     )
 
 
+def load_found(found: Found, *, libpal: Path | None = None) -> EnclaveFile:
+    """Read an enclave that was found in an image.
+
+    Raises:
+        MalformedError: what ``read_found`` and ``read_enclave`` raise.
+    """
+    beside = found.kind in SIGNATURE_BESIDE and found.signatures
+    return read_enclave(
+        read_found(found),
+        found.path,
+        sig=found.signatures[0].sigstruct.build() if beside else None,
+        libpal=map_file(libpal) if libpal else None,
+    )
+
+
 def sig_path(path: Path, image: Image) -> Path | None:
     """Where the signature of this file lies when it lies in a file of its own."""
     located = locate(image, str(path))
@@ -71,9 +86,7 @@ def bytes_in(path: Path) -> int:
     """Bytes of a file, or of all files below a folder: the end of a bar. Faults are left to whoever reads."""
     if not path.is_dir():
         return path.stat().st_size if path.exists() else 0
-    return sum(
-        (Path(parent) / name).lstat().st_size for parent, _, names in os.walk(path) for name in names
-    )
+    return sum((Path(parent) / name).lstat().st_size for parent, _, names in os.walk(path) for name in names)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from bastide.catalogue.epc import EpcNeed
 from bastide.cli.screen import Part, Screen
@@ -16,7 +15,7 @@ from bastide.sgx.attributes import AttributeFlags, Attributes
 from bastide.sgx.sigstruct import SigStruct
 from bastide.units import PAGE_SIZE, format_bytes
 
-Json = dict[str, Any]  # what json.dumps takes
+Json = dict[str, object]
 
 _COLOURS = {Weight.REFUSE: "bold red", Weight.WARN: "yellow", Weight.INFO: "cyan"}
 
@@ -149,7 +148,9 @@ def print_info(screen: Screen, info: EnclaveInfo) -> None:
     if info.remarks:
         screen.section("To know")
     for remark in info.remarks:
-        screen.line((remark.weight, _COLOURS[remark.weight]), " ", remark.message, (f" [{remark.code}]", "dim"), hanging=2)
+        screen.line(
+            (remark.weight, _COLOURS[remark.weight]), " ", remark.message, (f" [{remark.code}]", "dim"), hanging=2
+        )
         screen.line((remark.hint, "dim"), indent=7)
 
 
@@ -158,7 +159,11 @@ def print_measured(screen: Screen, enclave: EnclaveFile, measured: Sequence[Meas
     for one in measured:
         screen.line((one.block.name, "bold"))
         screen.line(("MRENCLAVE    ", "dim"), one.mr_enclave.hex() if one.mr_enclave else "not computable", indent=2)
-        screen.line(("measurement  ", "dim"), _answer(one.matches, "matches what was signed", "is NOT what was signed"), indent=2)
+        screen.line(
+            ("measurement  ", "dim"),
+            _answer(one.matches, "matches what was signed", "is NOT what was signed"),
+            indent=2,
+        )
         screen.line(("signature    ", "dim"), _answer(one.signature_valid, "valid", "NOT valid"), indent=2)
         if one.block.untested:
             screen.line(("note ", "yellow"), one.block.untested, indent=2)
@@ -172,7 +177,9 @@ def print_size(screen: Screen, size: EnclaveSize, fit: Fit | None) -> None:
     each = f"{need.loaded} pages + {need.secs} SECS + {need.version_arrays} VA"
     screen.line(("EPC at load  ", "dim"), (format_bytes(need.size), "bold"), f"  {need.enclaves} x ({each}) x 4 KiB")
     if size.grown != size.at_load:
-        screen.line(("grown        ", "dim"), format_bytes(size.grown.size), "  upper bound: all that may be added (EDMM)")
+        screen.line(
+            ("grown        ", "dim"), format_bytes(size.grown.size), "  upper bound: all that may be added (EDMM)"
+        )
     screen.line(("limit        ", "dim"), (f"sgx.intel.com/epc: {size.limit}", "bold green"))
     screen.line(("ELRANGE      ", "dim"), f"{format_bytes(size.elrange)} of address space: not EPC")
     if fit is not None:
