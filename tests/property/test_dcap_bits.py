@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from bastide.dcap import PreparedCollateral, Verdict, verify
 from bastide.errors import MalformedError
-from support.quotes import good_world
+from support.quotes import TEE_TCB_SVN, good_world, td_world
 
 WORLD = good_world()
 RAW = WORLD.quote.build()
@@ -60,3 +60,22 @@ def test_cut_quotes_are_refused(length: int) -> None:
 @given(tail=st.binary(max_size=200))
 def test_bytes_after_the_quote_change_nothing(tail: bytes) -> None:
     assert outcome(RAW + tail) == GOOD
+
+
+TD_WORLD = td_world(current=TEE_TCB_SVN)
+TD_RAW = TD_WORLD.quote.build()
+TD_PREPARED = PreparedCollateral.of(TD_WORLD.collateral, TD_WORLD.root)
+TD_GOOD = verify(TD_RAW, TD_PREPARED, TD_WORLD.at, root=TD_WORLD.root)
+TD_BODY_END = 54 + 648
+
+
+@settings(max_examples=150, deadline=None)
+@given(at=st.integers(0, len(TD_RAW) - 1), bit=st.integers(0, 7))
+def test_bit_of_a_td_quote_is_refused_or_changes_nothing(at: int, bit: int) -> None:
+    assert TD_GOOD.acceptable
+    raw = TD_RAW[:at] + bytes([TD_RAW[at] ^ (1 << bit)]) + TD_RAW[at + 1 :]
+    try:
+        verdict = verify(raw, TD_PREPARED, TD_WORLD.at, root=TD_WORLD.root)
+    except MalformedError:
+        return
+    assert not verdict.acceptable or (at >= TD_BODY_END and verdict == TD_GOOD)

@@ -76,9 +76,9 @@ def tenant_file(folder: Path, name: str, text: str = "") -> Path:
     return file
 
 
-def admin_token(subject: str = "the-admin", **claims: object) -> str:
+def admin_token(subject: str = "the-admin", *, at: datetime | None = None, **claims: object) -> str:
     """A bearer token of the issuer that the tenants' files name."""
-    now = int(datetime.now(UTC).timestamp())
+    now = int((at or datetime.now(UTC)).timestamp())
     body = {"iss": ADMIN_ISSUER, "aud": ADMIN_AUDIENCE, "sub": subject, "exp": now + 3600, "nbf": now - 10, **claims}
     key = RSAKey.import_key(rsa_key("admin"))
     return jwt.encode({"alg": "RS256", "kid": "admin-1"}, body, key)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from bastide.dcap import QvlStatus
+from bastide.dcap import INTEL, QvlStatus
 from bastide.pki.chain import dump_pem_chain
 from bastide.sim.intel import (
     Pki,
@@ -156,3 +156,12 @@ def assert_refused(row: Row) -> None:
         assert refusal.expected
         assert refusal.source
         assert not refusal.ok
+
+
+def assert_refused_td(world: World, check: str, status: QvlStatus) -> None:
+    """Everything is genuine, and still the quote call ends at ``check`` with ``status``, whatever is accepted."""
+    verdict = world.verdict(INTEL)
+    assert (verdict.pck_status, verdict.tcb_info_status, verdict.qe_identity_status) == (S.OK, S.OK, S.OK)
+    assert verdict.quote_status is status
+    assert verdict.refusals[0].name == check
+    assert not verdict.acceptable

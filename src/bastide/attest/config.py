@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from cryptography import x509
 
 from bastide.attest.bearer import check_key_set
 from bastide.attest.profile import Profile
 from bastide.attest.tenants import DEFAULT_TENANT, AdminRule, Mode, Rates, Role, TenantConfig
 from bastide.errors import BastideError, ConfigError
-from bastide.pki.chain import load_pem_chain
 from bastide.policy import DEFAULT_SGX_POLICY, PolicyDocument
 from bastide.token.json_text import Json, read_json
 
@@ -93,7 +93,7 @@ def _config(name: str, issuer: str, read: _TenantFile, file: Path) -> TenantConf
         raise ConfigError("attest.tenant.file", message, where=str(file))
     if not (read.limits.tenant > 0 and read.limits.client > 0):
         raise ConfigError("attest.tenant.file", "expected limits above 0", where=str(file))
-    signers = () if read.policy_signers is None else load_pem_chain(_read(file.parent / read.policy_signers))
+    signers = () if read.policy_signers is None else _certificates(file.parent / read.policy_signers)
     return TenantConfig(
         name=name,
         issuer=issuer,
@@ -107,6 +107,13 @@ def _config(name: str, issuer: str, read: _TenantFile, file: Path) -> TenantConf
         admins=tuple(_admin(one, file) for one in read.admin),
         rates=Rates(tenant=read.limits.tenant, client=read.limits.client),
     )
+
+
+def _certificates(file: Path) -> tuple[x509.Certificate, ...]:
+    try:
+        return tuple(x509.load_pem_x509_certificates(_read(file)))
+    except ValueError as error:
+        raise ConfigError("attest.tenant.signers", f"expected certificates in PEM: {error}", where=str(file)) from error
 
 
 def _policy(name: str | None, file: Path) -> str:

@@ -118,8 +118,8 @@ Write = (
     | AuditRecord
     | Checkpoint
 )
-"""What can be written. Settings, keys, policies and certificates replace what has the same key; audit records and
-checkpoints never replace anything."""
+"""What can be written. Settings, keys and policies replace what has the same key; a certificate that is there stays as
+it is; audit records and checkpoints never replace anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

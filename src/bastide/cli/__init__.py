@@ -15,9 +15,11 @@ from bastide import __version__
 from bastide.cli.failures import EXIT_BAD_INPUT, EXIT_FAULT, TRACEBACK_VARIABLE, exit_code_of, report_failure
 
 NOUNS = {
+    "attest": "serve attestation; verify and export its audit log",
     "enclave": "find, inspect, measure, size, sign and verify enclave images",
     "lab": "run the way of a workload on this machine, in software SGX (SIMULATION)",
     "policy": "check, explain and test attestation policies",
+    "quote": "show and verify quotes of enclaves and trust domains",
     "token": "verify attestation tokens",
 }
 """What the command can be asked about, with the help line of each: the module of that name holds the group."""

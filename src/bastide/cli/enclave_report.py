@@ -227,7 +227,7 @@ def _facts(block: BlockInfo) -> list[tuple[str, str]]:
     if block.summary is not None:
         facts += [
             ("heap", _range(block.summary.heap_pages, block.summary.heap_pages_most)),
-            ("stack per thread", format_bytes(block.summary.stack_pages * PAGE_SIZE)),
+            ("stack per thread", _stack(block.summary.stack_pages)),
             ("threads", f"{block.summary.threads} (up to {block.summary.threads_most})"),
         ]
     if block.epc is not None:
@@ -245,6 +245,10 @@ def _flags(attributes: Attributes) -> str:
 def _range(pages: int, most: int) -> str:
     least = format_bytes(pages * PAGE_SIZE)
     return least if pages == most else f"{least}, up to {format_bytes(most * PAGE_SIZE)}"
+
+
+def _stack(pages: int | None) -> str:
+    return "the file does not tell" if pages is None else format_bytes(pages * PAGE_SIZE)
 
 
 def _answer(answer: bool | None, yes: str, no: str) -> Part:

@@ -30,7 +30,7 @@ _LARGEST_KEY = 64 * 1024
 _BARE_HINT = "make it with the SDK's own tools; what can be signed here: Intel SDK, Open Enclave, Gramine, .sgxs"
 
 
-class _Hex(click.ParamType):
+class _Hex(click.ParamType["int | bytes"]):
     """A number in hexadecimal, or that many bytes in hex digits."""
 
     name = "hex"
@@ -127,7 +127,7 @@ def sign(file: Path, **options: Unpack[_Options]) -> int:
 
 
 def _sign_enclave(file: Path, options: _Options) -> dict[str, object]:
-    given = [name for name in ("key", "digest", "signature") if options[name] is not None]  # type: ignore[literal-required]
+    given = [name for name in ("key", "digest", "signature") if options[name] is not None]
     if len(given) != 1:
         raise ConfigError("enclave.sign.way", "expected one of --key, --digest and --signature")
     if given != ["key"] and options["date"] is None:

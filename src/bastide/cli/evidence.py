@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bastide.cli.files import name_of, read_file
+from bastide.cli.files import STDIN, name_of, read_file
+from bastide.dcap.bundle import read_bundle
 from bastide.dcap.collateral import MAX_PART_SIZE, Collateral
 from bastide.dcap.containers import LARGEST_CONTAINER, Unwrapped, unwrap
+from bastide.dcap.document import MAX_DOCUMENT_SIZE
 from bastide.errors import ConfigError, MalformedError
 from bastide.pki.chain import INTEL_ROOT, MAX_PEM, TrustAnchor
 
@@ -26,16 +28,25 @@ def read_quote(argument: str) -> Unwrapped:
         raise _placed(error, argument) from None
 
 
-def read_collateral(folder: str) -> Collateral:
+def read_collateral(path: str) -> Collateral:
     """The five parts in a folder: ``tcb_info.json``, ``qe_identity.json``, ``pck_crl.der``, ``root_ca_crl.der`` and
-    ``tcb_signing_chain.pem``; CRLs may also be PEM or hex.
+    ``tcb_signing_chain.pem``; CRLs may also be PEM or hex. Or a file with all of them: a bundle, or dcap-qvl's JSON.
 
     Raises:
         ConfigError: ``collateral.folder``, ``file.unreadable``.
-        MalformedError: ``file.too-large``.
+        MalformedError: ``file.too-large``, ``collateral.bundle.*``.
     """
-    files = {part: _find(Path(folder), part) for part in _PARTS}
+    if path == STDIN or Path(path).is_file():
+        return _read_bundle(path)
+    files = {part: _find(Path(path), part) for part in _PARTS}
     return Collateral(**{part: read_file(str(file), largest=MAX_PART_SIZE) for part, file in files.items()})
+
+
+def _read_bundle(argument: str) -> Collateral:
+    try:
+        return read_bundle(read_file(argument, largest=MAX_DOCUMENT_SIZE))
+    except MalformedError as error:
+        raise _placed(error, argument) from None
 
 
 def read_root(argument: str | None) -> TrustAnchor:

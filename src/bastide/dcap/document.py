@@ -61,7 +61,7 @@ class SignedDocument:
             MalformedError: ``<code>.format`` when it is not JSON or lacks that object.
         """
         try:
-            members = _read_members(raw)
+            members = read_members(raw)
         except (ValueError, RecursionError) as error:
             raise MalformedError(f"{code}.format", f"expected a JSON document, seen: {error}") from None
         value, signed = members.get(member, (None, b""))
@@ -192,7 +192,7 @@ class Fields:
         return Fields(value, code=self.code, absent=absent, wrong=wrong, path=self._where(name))
 
 
-def _read_members(raw: bytes) -> dict[str, tuple[Json, bytes]]:
+def read_members(raw: bytes) -> dict[str, tuple[Json, bytes]]:
     """The members of the outer object, each as value and as the bytes it was read from.
 
     Raises:

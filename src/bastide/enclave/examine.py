@@ -123,16 +123,17 @@ def _in_windows(pieces: Iterator[bytes], name: str, size: int, *, is_first: bool
     """Large files that are not ELF: SIGSTRUCTs anywhere, and what their first bytes and names tell."""
     kind = EnclaveKind.UNKNOWN
     found: list[tuple[int, bytes]] = []
-    window, start = b"", 0
+    tail, start = b"", 0  # the last bytes seen, in which a SIGSTRUCT may begin, and where they stand in the file
     for piece in pieces:
-        window += piece
         if is_first:
             is_first = False
-            located = locate(window[:_SMALLEST], name)
+            located = locate(piece[:_SMALLEST], name)
             kind = located.kind if located is not None else kind
-        if len(found) <= _MOST_SIGNATURES and HEADER_START in window:
+        border = tail + piece[:SIGSTRUCT_SIZE]
+        if len(found) <= _MOST_SIGNATURES and (HEADER_START in piece or HEADER_START in border):
+            window = tail + piece
             found += [(start + at, window[at : at + SIGSTRUCT_SIZE]) for at in carve(window)]
-        keep = min(len(window), SIGSTRUCT_SIZE - 1)  # a SIGSTRUCT that begins here ends in the next window
-        start += len(window) - keep
-        window = window[-keep:]
+        kept = border[-(SIGSTRUCT_SIZE - 1) :] if len(piece) < SIGSTRUCT_SIZE else piece[-(SIGSTRUCT_SIZE - 1) :]
+        start += len(tail) + len(piece) - len(kept)
+        tail = kept
     return _finding(kind, size, found, name)

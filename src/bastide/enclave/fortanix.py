@@ -9,7 +9,8 @@ from itertools import groupby
 
 from bastide.enclave.image import EnclaveBlock, LayoutSummary
 from bastide.enclave.layout import ALL_CHUNKS, EnclaveLayout, Image, PageRun
-from bastide.sgx.measurement import CHUNK_SIZE, measure_sgxs
+from bastide.sgx.measurement import measure_sgxs
+from bastide.sgx.records import CHUNK_SIZE
 from bastide.sgx.secs import PageType, SecInfo
 from bastide.sgx.sigstruct import SigStruct
 from bastide.units import PAGE_SIZE

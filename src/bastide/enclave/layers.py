@@ -166,20 +166,25 @@ def _bounded(pieces: Iterable[bytes], source: _Counted, what: str, limits: Limit
 def _gunzip(source: Iterable[bytes], what: str) -> Iterator[bytes]:
     """All members of a gzip file, in pieces of at most 1 MiB."""
     member = zlib.decompressobj(wbits=31)
-    begun = False
-    for rest in _split(source):
-        while rest:
-            if member.eof:
-                member = zlib.decompressobj(wbits=31)
-            begun = True
-            try:
-                out = member.decompress(rest, PIECE)
-            except zlib.error as error:
-                raise _damaged(what, f"this is not gzip: {error}") from None
-            rest = member.unused_data if member.eof else member.unconsumed_tail
-            if out:
-                yield out
-    while begun and not member.eof:
+    members = 0
+    for piece in source:
+        # What is left of the input is copied at each member's end, and members can be tiny: from the second member on
+        # the input is cut small. (Most files have one, for which large pieces are quicker.)
+        step = len(piece) if members < 2 else _INPUT
+        for start in range(0, len(piece), step):
+            rest = piece[start : start + step]
+            while rest:
+                if member.eof or not members:
+                    member = zlib.decompressobj(wbits=31)
+                    members += 1
+                try:
+                    out = member.decompress(rest, PIECE)
+                except zlib.error as error:
+                    raise _damaged(what, f"this is not gzip: {error}") from None
+                rest = member.unused_data if member.eof else member.unconsumed_tail
+                if out:
+                    yield out
+    while not member.eof:
         out = member.decompress(b"", PIECE)
         if not out:
             raise _damaged(what, "the gzip stream ends early")
@@ -208,13 +213,6 @@ def _unzstd(source: Iterable[bytes], what: str, limits: Limits) -> Iterator[byte
         if not piece:
             return
         yield piece
-
-
-def _split(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in small pieces: what is left of one is copied for each gzip member, and members can be tiny."""
-    for piece in pieces:
-        for start in range(0, len(piece), _INPUT):
-            yield piece[start : start + _INPUT]
 
 
 class _Readable(io.RawIOBase):

@@ -13,7 +13,8 @@ from itertools import pairwise
 from mmap import mmap
 
 from bastide.errors import MalformedError
-from bastide.sgx.measurement import CHUNK_SIZE, Measurement
+from bastide.sgx.measurement import Measurement
+from bastide.sgx.records import CHUNK_SIZE
 from bastide.sgx.secs import SecInfo
 from bastide.units import PAGE_SIZE
 

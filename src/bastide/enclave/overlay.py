@@ -108,6 +108,8 @@ class Overlay(Generic[_Mark]):
         pending = parts[::-1]
         followed = 0
         while pending:
+            if nodes[-1] is None and not followed:
+                return real + pending[::-1]  # nothing that we know lies here, and names of entries have no ".."
             part = pending.pop()
             self._count(1)
             if part == "..":

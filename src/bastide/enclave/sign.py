@@ -26,6 +26,7 @@ from bastide.enclave import intel_sdk, open_enclave
 from bastide.enclave.elf import ElfImage
 from bastide.enclave.image import EnclaveBlock, EnclaveKind
 from bastide.enclave.locate import elf_kind
+from bastide.enclave.public_keys import PUBLIC_SIGNERS
 from bastide.errors import MalformedError, UntrustedError
 from bastide.sgx.attributes import AttributeFlags, Attributes, Xfrm
 from bastide.sgx.sigstruct import EXPONENT, KEY_SIZE, SIGSTRUCT_SIZE, SigStruct
@@ -107,12 +108,23 @@ class SigningPlan:
     image: bytes = b""
     offsets: tuple[int, ...] = ()
 
-    def finish(self, signed: SigStruct) -> bytes:
+    def finish(self, signed: SigStruct, *, allow_public_key: bool = False) -> bytes:
         """The signed file, or the 1808 bytes of the ``.sig`` file.
 
+        Args:
+            signed: what ``sign`` or ``attach`` gave.
+            allow_public_key: also take a key whose private half is published, as for tests.
+
         Raises:
-            UntrustedError: ``enclave.sign.signature``: that is no good signature of this plan.
+            UntrustedError: ``enclave.sign.signature``: that is no good signature of this plan;
+                ``enclave.sign.public-key``.
         """
+        if signed.mr_signer in PUBLIC_SIGNERS and not allow_public_key:
+            raise UntrustedError(
+                "enclave.sign.public-key",
+                f"the private half of this key is published: {PUBLIC_SIGNERS[signed.mr_signer]}",
+                hint="make a key of your own with: openssl genrsa -3 -out key.pem 3072",
+            )
         if signed.signing_input != self.unsigned.signing_input or not signed.signature_is_valid():
             raise UntrustedError("enclave.sign.signature", "this is not a signature of this enclave on these terms")
         raw = signed.build()

@@ -5,6 +5,7 @@ from bastide.node.inventory import (
     CpuFeatures,
     DeviceNode,
     DeviceRole,
+    DriverKind,
     EpcSection,
     NodeInventory,
 )
@@ -35,6 +36,7 @@ def sgx_inventory(*epc_per_numa_node: Bytes, sgx2: bool = True, aesm: bool = Tru
         epc=tuple(EpcSection(numa_node=node, size=size) for node, size in enumerate(epc_per_numa_node)),
         device_nodes=_IN_TREE_NODES,
         aesm=_AESM if aesm else None,
+        driver=DriverKind.IN_TREE,
     )
 
 

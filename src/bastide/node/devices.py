@@ -128,7 +128,7 @@ def offers(inventory: NodeInventory, limits: DeviceLimits) -> tuple[DeviceOffer,
     Source: Linux Documentation/arch/x86/sgx.rst, "Provisioning control"; Intel SGX device plugin README
     (resource names, SGX_AESM_ADDR); design, "Names on the wire".
     """
-    epc_nodes = tuple(sorted({section.numa_node for section in inventory.epc}))
+    epc_nodes = tuple(sorted({each.numa_node for each in inventory.epc if each.numa_node is not None}))
     enclave = _node_grant(inventory.device_node(DeviceRole.ENCLAVE))
     provision = _node_grant(inventory.device_node(DeviceRole.PROVISION))
     quote = _aesm_grant(inventory.aesm)

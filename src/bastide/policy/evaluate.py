@@ -232,7 +232,7 @@ class _Run:
 
 def _compare(operator: Operator, left: Scalar, right: Scalar) -> bool:
     """Values of different types compare to false, with ``!=`` too: a rule must not fire by a slip of type."""
-    if value_type_of(left) != value_type_of(right):
+    if type(left) is not type(right) and value_type_of(left) != value_type_of(right):  # most are plain and equal
         return False
     if operator is Operator.EQUAL:
         return left == right

@@ -172,7 +172,7 @@ class Epc:
         return missed
 
     def _make_room(self, count: int) -> None:
-        """Evict the lowest pages of the longest unused blocks until ``count`` are free; ``_pin`` left enough of them."""
+        """Evict the lowest pages of the longest unused blocks until ``count`` are free; ``_pin`` left enough."""
         while self._free < count:
             key, mask = next(iter(self._resident.items()))
             out = _lowest(mask, count - self._free)

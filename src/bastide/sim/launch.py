@@ -18,7 +18,7 @@ from bastide.sim.images import (
 )
 from bastide.units import Bytes, pages_of, parse_quantity
 
-_LARGEST_HEAP = 1 << 40
+_LARGEST_HEAP = 1 << 38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

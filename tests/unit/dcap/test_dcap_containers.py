@@ -1,5 +1,6 @@
 import base64
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -132,10 +133,8 @@ def test_refuses_wrappings_without_end() -> None:
 
 @given(st.binary(max_size=200) | st.text(alphabet='03-BEGIND{}"=+/# \n', max_size=200).map(str.encode))
 def test_any_bytes_are_a_quote_or_malformed(raw: bytes) -> None:
-    try:
+    with suppress(MalformedError):
         assert unwrap(raw).layers
-    except MalformedError as error:
-        assert error.code
 
 
 def _expected(name: str) -> bytes:

@@ -116,12 +116,22 @@ def test_accepts_json_of_the_greatest_depth() -> None:
         ("1", " | ".join(["[@,@]"] * 30)),
         ("1", " | ".join(["[@,@]"] * 16) + " | to_string(@) == to_string(@)"),
         ("1", " | ".join(["{a:@,b:@}"] * 30)),
+        ("1", " | ".join(["[@,@]"] * 30) + " | @[0].x"),
         (f"[{','.join('1' * 100_000)}]", "sort(@)"),
         (f"[{','.join('1' * 60_000)}]", "[?@ == `1`]"),
         (f"[{','.join('1' * 60_000)}]", "@ == @"),
         (f"[{','.join('1' * 600)}]", "[*].[`" + f"[{','.join('1' * 500)}]" + "`]"),
     ],
-    ids=["doubling", "doubled-text", "doubling-objects", "sort", "filter", "compare", "literal-copies"],
+    ids=[
+        "doubling",
+        "doubled-text",
+        "doubling-objects",
+        "doubled-and-dropped",
+        "sort",
+        "filter",
+        "compare",
+        "literal-copies",
+    ],
 )
 def test_work_that_grows_runs_out_of_steps(document: str, query: str) -> None:
     with pytest.raises(PolicyError):
@@ -139,3 +149,11 @@ def test_the_price_follows_the_size_of_the_document() -> None:
     search('"a"', "@", small)
     search('"' + "a" * 64_000 + '"', "@", large)
     assert large.spent - small.spent >= 2 * 1_000 - 2
+
+
+@pytest.mark.parametrize("query", ["@ == `1`", "`1` != @", "type(@)", "contains([`1`], @)"])
+def test_comparing_and_calling_cost_the_size_of_what_is_looked_at(query: str) -> None:
+    members = 5_000
+    budget = _Budget()
+    search("{" + ",".join(f'"{number}":1' for number in range(members)) + "}", query, budget)
+    assert budget.spent >= members + members // 8

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,16 +11,15 @@ from bastide.sgx.attributes import AttributeFlags, Attributes, MiscSelect, Xfrm
 from bastide.sgx.keys import KeyName, KeyPolicy, KeyRequest
 from bastide.sgx.report import Report
 from bastide.sgx.secs import PageFlags, PageType, SecInfo, Secs, Tcs, TcsFlags
-from bastide.sgx.sigstruct import SigStruct, sign
+from bastide.sgx.sigstruct import sign
 from bastide.sgx.types import CpuSvn
 from bastide.sim.cpu import Cpu
 from bastide.sim.enclave import Inside
 from bastide.sim.epc import Epc
 from bastide.sim.images import EnclaveImage, changed_after_signing
 from bastide.units import PAGE_SIZE, Pages
-from support.enclaves import REG_R, REG_RW, add_measured, build, cpu, fuses, image, started, stranger_key
+from support.enclaves import REG_R, REG_RW, build, cpu, fuses, image, started, stranger_key
 from support.sgx_values import CPU_SVN, signing_key
-from support.vectors import vectors
 
 TCS = SecInfo(page_flags=PageFlags(0), page_type=PageType.TCS)
 NONE = AttributeFlags(0)
@@ -484,52 +482,3 @@ def test_a_request_for_sealing_is_bound_to_debug_and_fresh() -> None:
     assert AttributeFlags.DEBUG in one.attribute_mask.flags
     assert (one.isv_svn, one.cpu_svn, one.key_policy) == (2, CPU_SVN, KeyPolicy.MRSIGNER)
     assert one.key_id != two.key_id
-
-
-# A real enclave, made and signed by other people's tools
-
-
-def sgxs_records() -> tuple[dict[str, Any], bytes, SigStruct]:
-    folder = vectors("enclave")
-    facts = json.loads((folder / "expected.json").read_text())["sgxs/test_enclave.sgxs"]
-    stream = (folder / "sgxs" / "test_enclave.sgxs").read_bytes()
-    return facts, stream, SigStruct.parse((folder / "sgxs" / "test_enclave.sig").read_bytes())
-
-
-def replay(processor: Cpu, stream: bytes, attributes: Attributes) -> int:
-    """Every record of an SGXS stream as its instruction; the 16 chunks of a page follow its EADD."""
-    at = 64
-    frames, size = int.from_bytes(stream[8:12], "little"), int.from_bytes(stream[12:20], "little")
-    eid = processor.ecreate(Secs(size=size, ssa_frame_size=frames, attributes=attributes))
-    while at < len(stream):
-        assert stream[at : at + 8] == b"EADD\0\0\0\0"
-        offset, flags = (int.from_bytes(stream[at + 8 + n : at + 16 + n], "little") for n in (0, 8))
-        at += 64
-        page = b"".join(stream[start + 64 : start + 320] for start in range(at, at + 16 * 320, 320))
-        add_measured(processor, eid, offset, SecInfo.of_flags(flags), page)
-        at += 16 * 320
-    return eid
-
-
-def test_a_published_enclave_of_another_toolkit_starts() -> None:
-    facts, stream, sigstruct = sgxs_records()
-    processor = cpu()
-    eid = replay(processor, stream, sigstruct.attributes)
-    identity = processor.einit(eid, sigstruct, launch_key_hash=sigstruct.mr_signer)
-    assert identity.mr_enclave.hex() == facts["sha256_is_mrenclave"]
-    assert processor.epc.usage().committed == facts["eadd_pages"] + 2
-
-
-def test_a_published_enclave_with_one_changed_byte_does_not_start() -> None:
-    _, stream, sigstruct = sgxs_records()
-    last = stream[:-1] + bytes([stream[-1] ^ 1])
-    processor = cpu()
-    eid = replay(processor, last, sigstruct.attributes)
-    refused("einit.invalid_measurement", processor.einit, eid, sigstruct, launch_key_hash=sigstruct.mr_signer)
-
-
-def test_a_published_enclave_does_not_start_with_attributes_that_its_signer_masks() -> None:
-    _, stream, sigstruct = sgxs_records()
-    processor = cpu()
-    eid = replay(processor, stream, with_flags(AttributeFlags.PROVISIONKEY))
-    refused("einit.invalid_attribute", processor.einit, eid, sigstruct, launch_key_hash=sigstruct.mr_signer)

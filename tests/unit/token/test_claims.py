@@ -17,6 +17,7 @@ from bastide.token.claims import (
     TcbFacts,
     TokenFrame,
     evidence_claims,
+    evidence_json,
     incoming_claims,
     sgx_claims,
 )
@@ -182,6 +183,16 @@ def test_incoming_claims_hold_evidence_aliases_and_tcb_facts() -> None:
     assert known["$sgx-mrenclave"] == known["x-ms-sgx-mrenclave"]
     assert known["x-bastide-tcb-status"] == "SWHardeningNeeded"
     assert [value for name, value in incoming if name == "x-bastide-advisory-ids"] == list(_TCB.advisory_ids)
+
+
+def test_evidence_as_json_holds_claims_tcb_facts_and_bound_data() -> None:
+    runtime = RuntimeData.parse(b'{"keys": [{"kty": "EC"}]}', is_json=True)
+    binary = RuntimeData.parse(b"raw", is_json=False)
+    evidence = json.loads(evidence_json(report_body(), _TCB, runtime=runtime, init_time=binary))
+    assert evidence["x-ms-runtime"] == {"keys": [{"kty": "EC"}]}
+    assert "x-ms-inittime" not in evidence
+    assert evidence["x-ms-sgx-svn"] == report_body().isv_svn
+    assert evidence["x-bastide-tcb-status"] == _TCB.status
 
 
 def test_claims_of_real_quotes_are_the_expected_ones() -> None:

@@ -49,8 +49,7 @@ class MemoryStore:
 
     async def certificates(self, tenant: str) -> tuple[CertificateRecord, ...]:
         """See the port."""
-        own = (record for record in self._certificates.values() if record.tenant == tenant)
-        return tuple(sorted(own, key=lambda record: (record.added_at, record.thumbprint)))
+        return tuple(record for record in self._certificates.values() if record.tenant == tenant)
 
     async def chains(self) -> tuple[ChainHead, ...]:
         """See the port."""
@@ -95,7 +94,7 @@ class MemoryStore:
             case PolicyRemoved():
                 self._policies.pop((write.tenant, write.kind), None)
             case CertificateRecord():
-                self._certificates[write.tenant, write.thumbprint] = write
+                self._certificates.setdefault((write.tenant, write.thumbprint), write)
             case CertificateRemoved():
                 self._certificates.pop((write.tenant, write.thumbprint), None)
             case AuditRecord():

@@ -33,8 +33,8 @@ _BUSY_TIMEOUT = 5.0
 
 _PUT_KEY = """INSERT OR REPLACE INTO signing_key
     (tenant, kid, private_key, certificate, published_at, active_from) VALUES (?, ?, ?, ?, ?, ?)"""
-_PUT_CERTIFICATE = """INSERT OR REPLACE INTO policy_certificate
-    (tenant, thumbprint, certificate, added_at) VALUES (?, ?, ?, ?)"""
+_PUT_CERTIFICATE = """INSERT INTO policy_certificate
+    (tenant, thumbprint, certificate, added_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 
 
 class SqliteStore:
@@ -100,8 +100,7 @@ class SqliteStore:
     async def certificates(self, tenant: str) -> tuple[CertificateRecord, ...]:
         """See the port."""
         rows = await self._read(
-            "SELECT thumbprint, certificate, added_at FROM policy_certificate"
-            " WHERE tenant = ? ORDER BY added_at, thumbprint",
+            "SELECT thumbprint, certificate, added_at FROM policy_certificate WHERE tenant = ? ORDER BY rowid",
             tenant,
         )
         return tuple(

@@ -1,0 +1,226 @@
+"""``bastide attest``: the attestation service and its audit log."""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from bastide.attest.audit import ChainReport
+from bastide.attest.auditfile import export, verify_export, verify_store
+from bastide.attest.store.sqlite import SqliteStore
+from bastide.cli.failures import EXIT_NO
+from bastide.errors import ConfigError
+from bastide.pki.chain import INTEL_ROOT, TrustAnchor
+from bastide.token.jwks import Jwks
+
+_STORE = "attest.sqlite"
+_PATH = click.Path(path_type=Path)
+_LARGEST_FILE = 1 << 20
+
+
+@click.group()
+def group() -> None:
+    """The attestation service: quotes in, tokens or explained refusals out."""
+
+
+@group.command()
+@click.option("--listen", metavar="HOST:PORT", required=True, help="Address to listen on; port 0 takes a free one.")
+@click.option("--data", metavar="DIR", type=_PATH, required=True, help="Store, keys, self-made TLS certificate.")
+@click.option("--collateral", metavar="DIR", type=_PATH, help="Directory of collateral bundles; watched.")
+@click.option("--public-url", metavar="URL", help="URL that clients use: the issuer of all tokens.")
+@click.option("--tenant", "tenants", metavar="NAME=FILE", multiple=True, help="A tenant (TOML; empty: defaults).")
+@click.option("--tls-cert", metavar="FILE", type=_PATH, help="Certificate chain, PEM; read again when it changes.")
+@click.option("--tls-key", metavar="FILE", type=_PATH, help="Its key, PEM.")
+@click.option("--simulation", metavar="DIR", type=_PATH, help="Trust the lab with this --state, not Intel. SIMULATION.")
+@click.option("--simulation-beyond-loopback", is_flag=True, help="Let a simulation be reached from elsewhere.")
+def serve(
+    listen: str,
+    data: Path,
+    collateral: Path | None,
+    public_url: str | None,
+    tenants: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    simulation: Path | None,
+    *,
+    simulation_beyond_loopback: bool,
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    The tenant "default" is at the public URL itself, any other one segment below it. With --simulation and without
+    --collateral, collateral is made for the lab's platforms.
+    """
+    try:
+        from bastide.attest import server
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "attest.extra", f"the service needs {error.name}, which is not installed", hint="install bastide[service]"
+        ) from error
+    if (tls_cert is None) != (tls_key is None):
+        raise ConfigError("attest.tls.files", "expected both --tls-cert and --tls-key, or neither")
+    root, folder = _trust(simulation, collateral, data)
+    host, port = _address(listen)
+    options = server.ServerOptions(
+        host=host,
+        port=port,
+        data=data,
+        collateral=folder,
+        public_url=public_url,
+        tenants=dict(_tenant(one) for one in tenants),
+        tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
+        root=root,
+        simulation_beyond_loopback=simulation_beyond_loopback,
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    server.run(options, lambda told: _started(told.url, told.certificate, root))
+
+
+@group.group()
+def audit() -> None:
+    """The log of every decision and administrative act."""
+
+
+@audit.command()
+@click.argument("file", metavar="[EXPORT]", type=_PATH, required=False)
+@click.option("--data", metavar="DIR", type=_PATH, help="Data directory of the service, instead of an export.")
+@click.option("--tenant", metavar="NAME", default="default", show_default=True, help="Whose log, with --data.")
+@click.option("--checkpoint", "checkpoints", metavar="FILE", type=_PATH, multiple=True, help="One kept elsewhere.")
+@click.option("--jwks", metavar="FILE", type=_PATH, help="The tenant's key set, kept elsewhere.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def verify(
+    file: Path | None,
+    data: Path | None,
+    tenant: str,
+    checkpoints: tuple[Path, ...],
+    jwks: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Check that no record was changed, dropped or inserted. Exit 3 when one was.
+
+    Only a checkpoint that was kept elsewhere shows that the end of a log was cut off.
+    """
+    if (file is None) == (data is None):
+        raise ConfigError("attest.audit.source", "expected either an export or --data DIR")
+    points = [_read(one).decode("ascii", "replace").strip() for one in checkpoints]
+    keys = None if jwks is None else Jwks.parse(_read(jwks))
+    if data is not None:
+        reports = asyncio.run(_verify_data(data, tenant, points, keys))
+    else:
+        reports = _verify_file(file or Path(), points, keys)
+    _print_reports(reports, as_json=as_json)
+    return 0 if all(report.whole for report in reports) else EXIT_NO
+
+
+@audit.command("export")
+@click.option("--data", metavar="DIR", type=_PATH, required=True, help="Data directory of the service.")
+@click.option("--tenant", metavar="NAME", default="default", show_default=True, help="Whose log.")
+def export_(data: Path, tenant: str) -> None:
+    """Write the log as JSON lines on standard output, with a fresh signed checkpoint at its end."""
+    asyncio.run(_export(data, tenant))
+
+
+async def _export(data: Path, tenant: str) -> None:
+    store = await _open(data)
+    try:
+        async for line in export(store, tenant, datetime.now(UTC)):
+            sys.stdout.buffer.write(line)
+    finally:
+        await store.close()
+
+
+async def _verify_data(data: Path, tenant: str, points: Sequence[str], keys: Jwks | None) -> tuple[ChainReport, ...]:
+    store = await _open(data)
+    try:
+        return await verify_store(store, tenant, checkpoints=points, keys=keys)
+    finally:
+        await store.close()
+
+
+def _verify_file(file: Path, points: Sequence[str], keys: Jwks | None) -> tuple[ChainReport, ...]:
+    try:
+        with file.open("rb") as lines:
+            return verify_export(lines, checkpoints=points, keys=keys)
+    except OSError as error:
+        raise ConfigError("file.unreadable", f"cannot read it: {error.strerror}", where=str(file)) from error
+
+
+async def _open(data: Path) -> SqliteStore:
+    file = data / _STORE
+    if not file.is_file():
+        raise ConfigError("attest.data.absent", f"expected the store {_STORE} in it", where=str(data))
+    return await SqliteStore.open(file)
+
+
+def _print_reports(reports: Sequence[ChainReport], *, as_json: bool) -> None:
+    if as_json:
+        chains = [
+            {
+                "tenant": report.head.tenant,
+                "writer": report.head.writer,
+                "records": report.head.seq,
+                "hash": report.head.hash.hex(),
+                "checkpoints": report.checkpoints,
+                "whole": report.whole,
+                "faults": [
+                    {"name": fault.name, "expected": fault.expected, "seen": fault.seen, "at": fault.hint}
+                    for fault in report.faults
+                ],
+            }
+            for report in reports
+        ]
+        click.echo(json.dumps({"chains": chains, "whole": all(report.whole for report in reports)}, indent=2))
+        return
+    for report in reports:
+        head = report.head
+        state = "whole" if report.whole else "NOT WHOLE"
+        click.echo(f"{head.tenant}/{head.writer}: {head.seq} records, {report.checkpoints} checkpoints: {state}")
+        for fault in report.faults:
+            click.echo(f"  {fault.name} at {fault.hint}: expected {fault.expected}, seen {fault.seen}")
+    if not reports:
+        click.echo("no records")
+
+
+def _started(url: str, certificate: Path | None, root: TrustAnchor) -> None:
+    click.echo(f"attestation service at {url}" + (" (SIMULATION)" if root.simulation else ""))
+    if certificate is not None:
+        click.echo(f"its self-made TLS certificate is {certificate}")
+    sys.stdout.flush()
+
+
+def _trust(simulation: Path | None, collateral: Path | None, data: Path) -> tuple[TrustAnchor, Path]:
+    """The root to trust, and where its collateral is."""
+    if simulation is None:
+        if collateral is None:
+            raise ConfigError("attest.collateral", "expected --collateral DIR")
+        return INTEL_ROOT, collateral
+    from bastide.cli.attest_simulation import lab_trust
+
+    return lab_trust(simulation, collateral, data)
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError("attest.listen", f"expected HOST:PORT such as 127.0.0.1:8443, seen {listen!r}")
+    return host.strip("[]"), int(port)
+
+
+def _tenant(text: str) -> tuple[str, Path | None]:
+    name, equals, file = text.partition("=")
+    if not name or not equals:
+        raise ConfigError("attest.tenant.name", f"expected NAME=FILE or NAME=, seen {text!r}")
+    return name, Path(file) if file else None
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(_LARGEST_FILE)
+    except OSError as error:
+        raise ConfigError("file.unreadable", f"cannot read it: {error.strerror}", where=str(file)) from error

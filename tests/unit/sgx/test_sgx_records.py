@@ -1,0 +1,60 @@
+import pytest
+
+from bastide.sgx.measurement import Measurement
+from support.enclave_files import PAGE, REG_RW, REG_RX, PlainMeasurer
+
+SIZE = 1 << 40
+BOUNDARIES = [0, PAGE, 63 * PAGE, 0xFF_F000, 0xFFFF_F000, 0xFF_FFF0_0000 - 5 * PAGE]
+
+
+def started() -> Measurement:
+    measurement = Measurement()
+    measurement.ecreate(SIZE, 1)
+    return measurement
+
+
+@pytest.mark.parametrize("offset", BOUNDARIES)
+@pytest.mark.parametrize("pages", [0, 1, 4, 65, 200])
+def test_many_measured_pages_measure_like_one_after_the_other(offset: int, pages: int) -> None:
+    content = b"".join(bytes([page % 251]) * PAGE for page in range(pages))
+    measurement = started()
+    measurement.add_pages(offset, REG_RX, content)
+    expected = PlainMeasurer(SIZE)
+    if pages:
+        expected.pages(offset, REG_RX, content)
+    assert measurement.digest() == expected.digest()
+
+
+@pytest.mark.parametrize("offset", BOUNDARIES)
+@pytest.mark.parametrize("pages", [0, 1, 4095, 4097])
+def test_many_added_pages_measure_like_one_after_the_other(offset: int, pages: int) -> None:
+    measurement = started()
+    measurement.eadd_unmeasured_run(offset, pages, REG_RW)
+    assert measurement.digest() == PlainMeasurer(SIZE).bare(offset, REG_RW, pages).digest()
+
+
+def test_blocks_are_rewritten_wholly_when_flags_place_or_content_change() -> None:
+    measurement, expected = started(), PlainMeasurer(SIZE)
+    steps = [
+        (1 << 36, REG_RX, b"a"),
+        (0, REG_RX, b"a"),
+        (1 << 20, REG_RW, b"a"),
+        (1 << 24, REG_RW, b"b"),
+        (1 << 28, REG_RW, b"b"),
+    ]
+    for offset, flags, letter in steps:
+        measurement.add_pages(offset, flags, letter * PAGE * 64)
+        expected.pages(offset, flags, letter * PAGE * 64)
+        measurement.eadd_unmeasured_run(offset + 64 * PAGE, 3, flags)
+        expected.bare(offset + 64 * PAGE, flags, 3)
+    assert measurement.digest() == expected.digest()
+
+
+def test_the_sink_gets_copies_that_stay() -> None:
+    pieces: list[bytes] = []
+    measurement = Measurement(sink=pieces.append)
+    measurement.ecreate(SIZE, 1)
+    measurement.add_pages(0, REG_RW, b"a" * PAGE * 130)
+    measurement.eadd_unmeasured_run(1 << 24, 5000, REG_RW)
+    expected = PlainMeasurer(SIZE).pages(0, REG_RW, b"a" * PAGE * 130).bare(1 << 24, REG_RW, 5000)
+    assert b"".join(pieces) == expected.stream
