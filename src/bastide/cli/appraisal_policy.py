@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import timedelta
+from typing import Any
 
 from bastide.cli.files import name_of, read_file
 from bastide.dcap import INTEL, STRICT, AppraisalPolicy, TcbStatus
@@ -40,7 +41,8 @@ def read_policy(argument: str) -> AppraisalPolicy:
         raise ConfigError(
             "appraisal.policy.syntax", f"expected a policy in TOML: {error}", where=name_of(argument)
         ) from None
-    return replace(STRICT, **dict(_setting(key, value, argument) for key, value in tree.items()))
+    settings: dict[str, Any] = dict(_setting(key, value, argument) for key, value in tree.items())
+    return replace(STRICT, **settings)  # each reader gives its field's type
 
 
 def _setting(key: str, value: object, argument: str) -> tuple[str, object]:
