@@ -3,7 +3,7 @@
 Nothing here judges: numbers of a noisy machine are quoted as medians, and as ratios against something that runs beside
 them in the same process or on the same machine. See ``bench/README.md`` for the goals and what each ratio means.
 
-    python -m bench [NAME...]        lab_scale launch_to_token version
+    python -m bench [NAME...]        lab_scale launch_to_token version enclave_measure enclave_find
 """
 
 import asyncio
@@ -20,6 +20,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bench.enclave_find import enclave_find
+from bench.enclave_measure import enclave_measure
 
 if TYPE_CHECKING:
     from bastide.dcap import Collateral
@@ -144,9 +147,7 @@ def launch_to_token() -> dict[str, object]:
     return {
         "launch_to_token_seconds": median_seconds(whole, 30),
         "of_which_sign_and_launch_seconds": median_seconds(start, 30),
-        "of_which_verify_prepared_seconds": median_seconds(
-            lambda: verify(quote, collateral, now, root=root), 100
-        ),
+        "of_which_verify_prepared_seconds": median_seconds(lambda: verify(quote, collateral, now, root=root), 100),
         "verify_cold_seconds": median_seconds(lambda: verify(quote, raw, now, root=root), 30),
         **_foreign_verifier(pki, raw, quote, now),
     }
@@ -184,7 +185,13 @@ def version() -> dict[str, object]:
     }
 
 
-BENCHES = {"lab_scale": lab_scale, "launch_to_token": launch_to_token, "version": version}
+BENCHES = {
+    "lab_scale": lab_scale,
+    "launch_to_token": launch_to_token,
+    "version": version,
+    "enclave_measure": enclave_measure,
+    "enclave_find": enclave_find,
+}
 
 
 def main(names: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Finding enclaves in a gzip image, against decompressing and hashing the same layer and nothing else.
 
-    python -m bench.enclave_find [MIB]      default 128; the goal is stated for 1024
+python -m bench.enclave_find [MIB]      default 128; the goal is stated for 1024
 """
 
 import hashlib

@@ -247,7 +247,7 @@ def differences(case: Case) -> Iterator[Difference]:
         if ours[call] != intel:
             yield Difference(case=case, call=call, ours=ours[call], intel=intel, divergence=_class_of(case, call, ours))
     if ours[ACCEPTANCE] == "accepted" and _is_error(case):
-        older = next((d for d in DIVERGENCES if not d.ours and d.applies(case, "pck")), None)
+        older = next((d for d in DIVERGENCES if not d.ours and any(d.applies(case, call) for call in CALLS)), None)
         yield Difference(case=case, call=ACCEPTANCE, ours="accepted", intel="an error", divergence=older)
 
 
@@ -269,7 +269,7 @@ _KNOWN = frozenset(status.value for status in QvlStatus)
 
 def _has_older_root(case: Case, call: str) -> bool:
     """The root in the chain that Intel was given is another certificate of the same key."""
-    if case.intel[call] not in (_Q.SGX_PCK_CERT_CHAIN_UNTRUSTED, _Q.SGX_TCB_SIGNING_CERT_CHAIN_UNTRUSTED):
+    if case.intel.get(call) not in (_Q.SGX_PCK_CERT_CHAIN_UNTRUSTED, _Q.SGX_TCB_SIGNING_CERT_CHAIN_UNTRUSTED):
         return False
     pck = PckChain.of(Quote.parse(case.chain_from)).chain
     chain = pck if call == "pck" else _chain(case.collateral.tcb_signing_chain)

@@ -11,9 +11,10 @@ from bastide.dcap import AppraisalPolicy, TcbStatus
 from bastide.dcap.levels import PLATFORM_STATUSES
 from bastide.pki.chain import dump_pem_chain
 from bastide.sgx.attributes import AttributeFlags
+from bastide.sgx.td_report import TdReport
 from bastide.sim.intel import QeLevel, platform
 from support.foreign import dcap_qvl_collateral
-from support.quotes import World, good_world, other_pki, world_of
+from support.quotes import TEE_TCB_SVN, World, good_world, other_pki, td_world, world_of
 from support.sgx_values import attributes
 
 dcap_qvl = pytest.importorskip("dcap_qvl")
@@ -74,3 +75,33 @@ def test_foreign_verifier_refuses_what_we_refuse(change: Callable[[World], World
     assert not world.verdict(ANY_STATUS).acceptable
     with pytest.raises(ValueError, match="Verification failed"):
         foreign_status(world)
+
+
+def old_module(world: World) -> World:
+    """The TD runs under an older TDX module than the platform should have."""
+    identity = world.tcb_info.tdx_module_identities[0]
+    levels = (replace(identity.levels[0], isv_svn=6), *identity.levels[1:])
+    return replace(world, tcb_info=replace(world.tcb_info, tdx_module_identities=(replace(identity, levels=levels),)))
+
+
+def launched_earlier(world: World) -> World:
+    """The platform was updated under the TD."""
+    assert isinstance(world.body, TdReport)
+    earlier = bytes([world.body.tee_tcb_svn[0], world.body.tee_tcb_svn[1], 6, *(0,) * 13])
+    return replace(world, body=replace(world.body, tee_tcb_svn=earlier))
+
+
+TDS = {
+    "version 4": td_world(),
+    "version 5": td_world(version=5),
+    "TDX 1.5": td_world(current=TEE_TCB_SVN),
+    "old module": old_module(td_world()),
+    "launched earlier": launched_earlier(td_world(current=TEE_TCB_SVN)),
+}
+
+
+@pytest.mark.parametrize("world", TDS.values(), ids=TDS.keys())
+def test_foreign_verifier_finds_the_same_status_and_advisories_of_trust_domains(world: World) -> None:
+    verdict = world.verdict(ANY_STATUS)
+    assert verdict.acceptable
+    assert (verdict.tcb_status, list(verdict.advisory_ids)) == foreign_status(world)

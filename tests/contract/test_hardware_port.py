@@ -1,6 +1,8 @@
 """One suite for the port ``Hardware``: every adapter passes it, on a node with SGX and on one without."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,27 +10,64 @@ from bastide.node.described import WITHOUT_SGX, DescribedHardware, sgx_inventory
 from bastide.node.devices import DeviceLimits, offers
 from bastide.node.epc import epc_capacity
 from bastide.node.inventory import DeviceRole, NodeInventory
+from bastide.node.machine.bundle import build_bundle, node_files
+from bastide.node.machine.capture import INDEX, build_index, capture
+from bastide.node.machine.files import FolderFiles
+from bastide.node.machine.hardware import MachineHardware
 from bastide.node.ports import Hardware
 from bastide.units import MIB, Bytes
+from support.nodes import DictFiles, make_tree, plain_node, sgx_node
+
+
+def _machine(root: Path, files: DictFiles) -> Hardware:
+    """A real tree with real device nodes and sockets, and a CPU that is described."""
+    try:
+        make_tree(root, files)
+    except PermissionError:
+        pytest.skip("making device nodes takes root")
+    return MachineHardware(FolderFiles(root, files.cpuid))
+
+
+def _bundle(root: Path, files: DictFiles) -> Hardware:
+    path = root / "bundle.tar.gz"
+    path.write_bytes(build_bundle(capture(files)))
+    return MachineHardware(node_files(path))
+
+
+def _capture_folder(root: Path, files: DictFiles) -> Hardware:
+    taken = capture(files)
+    for path, raw in taken.contents.items():
+        if isinstance(raw, bytes):
+            (root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+            (root / path.lstrip("/")).write_bytes(raw)
+    (root / INDEX).write_bytes(build_index(taken))
+    return MachineHardware(node_files(root))
+
 
 # One entry per adapter: how to get one on a node with 64 + 32 MiB of EPC on two NUMA nodes, all device nodes and an
 # AESM daemon, and one on a node without SGX.
-ADAPTERS: dict[str, tuple[Callable[[], Hardware], Callable[[], Hardware]]] = {
+ADAPTERS: dict[str, tuple[Callable[[Path], Hardware], Callable[[Path], Hardware]]] = {
     "described": (
-        lambda: DescribedHardware(sgx_inventory(Bytes(64 * MIB), Bytes(32 * MIB))),
-        lambda: DescribedHardware(WITHOUT_SGX),
+        lambda _: DescribedHardware(sgx_inventory(Bytes(64 * MIB), Bytes(32 * MIB))),
+        lambda _: DescribedHardware(WITHOUT_SGX),
     ),
+    "machine": (lambda root: _machine(root, sgx_node()), lambda root: _machine(root, plain_node())),
+    "captured folder": (
+        lambda root: _capture_folder(root, sgx_node()),
+        lambda root: _capture_folder(root, plain_node()),
+    ),
+    "bundle": (lambda root: _bundle(root, sgx_node()), lambda root: _bundle(root, plain_node())),
 }
 
 
 @pytest.fixture(params=ADAPTERS)
-def with_sgx(request: pytest.FixtureRequest) -> Hardware:
-    return ADAPTERS[request.param][0]()
+def with_sgx(request: pytest.FixtureRequest, tmp_path: Path) -> Hardware:
+    return ADAPTERS[request.param][0](tmp_path)
 
 
 @pytest.fixture(params=ADAPTERS)
-def without_sgx(request: pytest.FixtureRequest) -> Hardware:
-    return ADAPTERS[request.param][1]()
+def without_sgx(request: pytest.FixtureRequest, tmp_path: Path) -> Hardware:
+    return ADAPTERS[request.param][1](tmp_path)
 
 
 def test_a_node_with_sgx_names_its_epc_per_numa_node(with_sgx):
@@ -48,7 +87,7 @@ def test_every_offer_of_a_node_with_sgx_is_healthy(with_sgx):
 
 
 def test_a_node_without_sgx_is_an_empty_inventory_and_no_error(without_sgx):
-    assert without_sgx.inventory() == NodeInventory()
+    assert replace(without_sgx.inventory(), kernel="") == NodeInventory()
 
 
 def test_asked_twice_of_an_unchanged_node_the_inventory_is_the_same(with_sgx):

@@ -9,18 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bastide.dcap import Collateral, verify
+from bastide.dcap.bundle import read_bundle, write_bundle
 from bastide.dcap.identity import EnclaveIdentity
 from bastide.dcap.tcb import TcbInfo
 from bastide.errors import MalformedError
-from support.quotes import good_world
+from support.quotes import good_world, td_world
 
 WORLD = good_world()
 COLLATERAL = WORLD.collateral
 QUOTE = WORLD.quote
+BUNDLE = json.loads(write_bundle(COLLATERAL))
 PARTS = sorted(("tcb_info", "qe_identity", "pck_crl", "root_ca_crl", "tcb_signing_chain"))
 PARSERS: tuple[tuple[Callable[[bytes], object], str], ...] = (
     (TcbInfo.parse, "tcbInfo"),
     (EnclaveIdentity.parse, "enclaveIdentity"),
+    (TcbInfo.parse, "tcbInfo of TDX"),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -28,6 +31,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 BODIES = {
+    "tcbInfo of TDX": json.loads(td_world().collateral.tcb_info)["tcbInfo"],
     "tcbInfo": json.loads(COLLATERAL.tcb_info)["tcbInfo"],
     "enclaveIdentity": json.loads(COLLATERAL.qe_identity)["enclaveIdentity"],
 }
@@ -64,7 +68,14 @@ def test_any_member_replaced_by_anything_raises_nothing_else(data: st.DataObject
             at[key] = data.draw(JSON)
             break
         at = at[key]
-    swallow(parse, json.dumps({member: body, "signature": "ab" * 64}).encode())
+    swallow(parse, json.dumps({member.partition(" ")[0]: body, "signature": "ab" * 64}).encode())
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=st.sampled_from(sorted(BUNDLE)), value=JSON, raw=st.binary(max_size=100))
+def test_bundles_of_anything_raise_nothing_else(name: str, value: object, raw: bytes) -> None:
+    swallow(read_bundle, json.dumps(BUNDLE | {name: value}).encode())
+    swallow(read_bundle, raw)
 
 
 @settings(max_examples=150, deadline=None)

@@ -20,7 +20,7 @@ class PlainMeasurer:
     """MRENCLAVE record by record, as the SDM words it, and nothing else."""
 
     def __init__(self, size: int, ssa_frame_size: int = 1) -> None:
-        self.stream = struct.pack("<8sIQ44x", b"ECREATE", ssa_frame_size, size)
+        self.stream = bytearray(struct.pack("<8sIQ44x", b"ECREATE", ssa_frame_size, size))
 
     def bare(self, offset: int, flags: int, pages: int = 1) -> "PlainMeasurer":
         """Pages that are only added."""

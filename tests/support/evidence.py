@@ -29,6 +29,7 @@ class World:
     collateral: Collateral
     pck_key: ec.EllipticCurvePrivateKey
     pck_chain: bytes
+    pki_state: dict[str, bytes]
 
     def quote(self, report: ReportBody) -> Quote:
         """A quote over ``report``, every signature good."""
@@ -72,6 +73,7 @@ def world_at(issued: datetime) -> World:
         collateral=collateral(pki, pck, issued),
         pck_key=pck_key,
         pck_chain=certification_data(pki, pck),
+        pki_state=pki.export_state(),
     )
 
 

@@ -47,11 +47,6 @@ def tar(*members: Member, form: int = tarfile.PAX_FORMAT) -> bytes:
     return raw.getvalue()
 
 
-def files(**content: bytes) -> bytes:
-    """A layer of files; ``__`` in a name is ``/`` and ``_dot_`` is ``.``."""
-    return tar(*(Member(name.replace("__", "/").replace("_dot_", "."), data) for name, data in content.items()))
-
-
 def digest(raw: bytes) -> str:
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 

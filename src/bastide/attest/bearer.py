@@ -21,6 +21,8 @@ from bastide.token.json_text import Json, read_json
 _ALGORITHMS = {"RS256": "RSA", "PS256": "RSA", "ES256": "EC"}
 _LARGEST_TOKEN = 16 * 1024
 _SMALLEST_RSA = 2048
+_SHORTEST_MODULUS = -(-_SMALLEST_RSA // 6)
+"""Length of such a modulus in base64url without padding."""
 _SLACK_SECONDS = 30
 _MOST_KEYS = 100
 
@@ -110,14 +112,13 @@ def _verifies(token: str, entry: Mapping[str, Json], registry: jws.JWSRegistry) 
 
 
 def _import(entry: Mapping[str, Json]) -> RSAKey | ECKey:
+    plain: dict[str, str | list[str]] = {name: value for name, value in entry.items() if isinstance(value, str)}
+    if entry.get("kty") == "RSA" and len(str(entry.get("n", ""))) < _SHORTEST_MODULUS:
+        raise ConfigError("attest.bearer.keys", f"expected RSA keys of at least {_SMALLEST_RSA} bits")
     try:
-        plain: dict[str, str | list[str]] = {name: value for name, value in entry.items() if isinstance(value, str)}
-        key = RSAKey.import_key(plain) if entry.get("kty") == "RSA" else ECKey.import_key(plain)
+        return RSAKey.import_key(plain) if entry.get("kty") == "RSA" else ECKey.import_key(plain)
     except (JoseError, ValueError, KeyError) as error:
         raise ConfigError("attest.bearer.keys", f"a key of the set cannot be read: {str(error)[:80]}") from error
-    if isinstance(key, RSAKey) and key.public_key.key_size < _SMALLEST_RSA:
-        raise ConfigError("attest.bearer.keys", f"expected RSA keys of at least {_SMALLEST_RSA} bits")
-    return key
 
 
 def _check_times(claims: Mapping[str, Json], now: datetime) -> None:

@@ -15,10 +15,12 @@ import msgspec
 from cryptography import x509
 
 from bastide.attest.bearer import check_key_set
+from bastide.attest.keys import KeySchedule
 from bastide.attest.profile import Profile
 from bastide.attest.tenants import DEFAULT_TENANT, AdminRule, Mode, Rates, Role, TenantConfig
 from bastide.errors import BastideError, ConfigError
 from bastide.policy import DEFAULT_SGX_POLICY, PolicyDocument
+from bastide.token.jose import ALGORITHM, ALGORITHMS
 from bastide.token.json_text import Json, read_json
 
 RESERVED = frozenset(
@@ -55,6 +57,7 @@ class _TenantFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: str = "aad"
     profile: str = "strict"
     lifetime_minutes: int = 480
+    algorithm: str = ALGORITHM
     audience: str | None = None
     tcb_baseline: int | None = None
     policy_signers: str | None = None
@@ -93,6 +96,9 @@ def _config(name: str, issuer: str, read: _TenantFile, file: Path) -> TenantConf
         raise ConfigError("attest.tenant.file", message, where=str(file))
     if not (read.limits.tenant > 0 and read.limits.client > 0):
         raise ConfigError("attest.tenant.file", "expected limits above 0", where=str(file))
+    if read.algorithm not in ALGORITHMS:
+        message = f"expected algorithm {' or '.join(ALGORITHMS)}, seen {read.algorithm!r}"
+        raise ConfigError("attest.tenant.file", message, where=str(file))
     signers = () if read.policy_signers is None else _certificates(file.parent / read.policy_signers)
     return TenantConfig(
         name=name,
@@ -105,6 +111,7 @@ def _config(name: str, issuer: str, read: _TenantFile, file: Path) -> TenantConf
         signers=signers,
         default_policy=_policy(read.default_policy, file),
         admins=tuple(_admin(one, file) for one in read.admin),
+        keys=KeySchedule(algorithm=read.algorithm),
         rates=Rates(tenant=read.limits.tenant, client=read.limits.client),
     )
 

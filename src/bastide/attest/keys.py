@@ -13,16 +13,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from bastide.attest.ports import KeyRecord
 from bastide.attest.signing import token_signing_certificate
 from bastide.errors import ConfigError
-from bastide.token.jose import RsaSigner, key_id
+from bastide.token.jose import ALGORITHM, EC_ALGORITHM, EcSigner, RsaSigner, key_id
 from bastide.token.jwks import Jwk, Jwks
 
 KEY_BITS = 2048
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+TokenSigner = RsaSigner | EcSigner
 _CERTIFICATE_LIFETIME = timedelta(days=3650)
 _SERIAL_BITS = 159
 
@@ -35,11 +37,13 @@ class KeySchedule:
         rotate_after: how long a key signs.
         publish_before: how long a new key is shown before it signs.
         keep_after: how long a key is shown after another signs; longer than any token lives.
+        algorithm: of new keys, RS256 or ES256; a tenant keeps the algorithm that its keys have.
     """
 
     rotate_after: timedelta = timedelta(days=90)
     publish_before: timedelta = timedelta(days=2)
     keep_after: timedelta = timedelta(days=2)
+    algorithm: str = ALGORITHM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ class KeyRing:
 
     issuer: str
     records: tuple[KeyRecord, ...]
-    signers: tuple[tuple[datetime, RsaSigner], ...]
+    signers: tuple[tuple[datetime, TokenSigner], ...]
 
     @classmethod
     def of(cls, records: Sequence[KeyRecord], issuer: str) -> "KeyRing":
@@ -61,7 +65,7 @@ class KeyRing:
         ordered = tuple(sorted(signers, key=lambda pair: pair[0]))
         return cls(issuer=issuer, records=tuple(records), signers=ordered)
 
-    def signer(self, now: datetime) -> RsaSigner:
+    def signer(self, now: datetime) -> TokenSigner:
         """The key that signs at ``now``.
 
         Raises:
@@ -103,9 +107,15 @@ def retired(records: Sequence[KeyRecord], now: datetime, schedule: KeySchedule) 
     )
 
 
-def make_key(tenant: str, issuer: str, *, now: datetime, active_from: datetime) -> KeyRecord:
+def make_key(
+    tenant: str, issuer: str, *, now: datetime, active_from: datetime, algorithm: str = ALGORITHM
+) -> KeyRecord:
     """A new key with its certificate; takes a tenth of a second or more, so keep it off the event loop."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    key: PrivateKey = (
+        ec.generate_private_key(ec.SECP256R1())
+        if algorithm == EC_ALGORITHM
+        else rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    )
     certificate = certify(key, issuer, now)
     return KeyRecord(
         tenant=tenant,
@@ -117,7 +127,7 @@ def make_key(tenant: str, issuer: str, *, now: datetime, active_from: datetime) 
     )
 
 
-def certify(key: rsa.RSAPrivateKey, issuer: str, now: datetime) -> x509.Certificate:
+def certify(key: PrivateKey, issuer: str, now: datetime) -> x509.Certificate:
     """A certificate of ten years for a token-signing key."""
     start = now.replace(microsecond=0) - timedelta(hours=1)
     serial = secrets.randbits(_SERIAL_BITS) | 1
@@ -140,17 +150,20 @@ def _names(record: KeyRecord, issuer: str) -> bool:
     return issuer in names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
-def _signer(record: KeyRecord, issuer: str) -> RsaSigner:
-    return RsaSigner(_private_key(record), x509.load_der_x509_certificate(record.certificate), issuer)
+def _signer(record: KeyRecord, issuer: str) -> TokenSigner:
+    key, certificate = _private_key(record), x509.load_der_x509_certificate(record.certificate)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return RsaSigner(key, certificate, issuer)
+    return EcSigner(key, certificate, issuer)
 
 
-def _private_key(record: KeyRecord) -> rsa.RSAPrivateKey:
+def _private_key(record: KeyRecord) -> PrivateKey:
     try:
         key = load_pem_private_key(record.private_key or b"", None)
     except ValueError as error:
         raise ConfigError("attest.keys.unreadable", f"the key {record.kid} cannot be read: {error}") from error
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise ConfigError("attest.keys.unreadable", f"the key {record.kid} is not an RSA key")
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise ConfigError("attest.keys.unreadable", f"the key {record.kid} is neither an RSA nor an EC key")
     return key
 
 

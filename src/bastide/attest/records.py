@@ -1,9 +1,12 @@
 """What is told about a judgement: to the audit log in full, to the client as far as it helps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 
 from bastide.attest.audit import Entry
+from bastide.attest.ports import KeyRecord
 from bastide.attest.service import Attested, AttestRequest, Refused
 from bastide.attest.tenants import Kind, TenantConfig
 from bastide.checks import Check
@@ -47,6 +50,22 @@ def audit_entry(judged: Judged, config: TenantConfig, kind: Kind, request_id: st
         facts["draft"] = answer.claims.get("x-bastide-draft") is True
         outcome = "allowed"
     return Entry(tenant=config.name, act="attest", request=request_id, outcome=outcome, facts=facts)
+
+
+def keys_entry(tenant: str, keys: Sequence[KeyRecord], request_id: str) -> Entry:
+    """The audit record of signing keys that were made, certified anew or retired."""
+    facts: dict[str, Json] = {
+        "keys": [
+            {
+                "activeFrom": key.active_from.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "certificate": sha256(key.certificate).hexdigest(),
+                "kid": key.kid,
+                "retired": key.private_key is None,
+            }
+            for key in keys
+        ]
+    }
+    return Entry(tenant=tenant, act="keys.turn", request=request_id, outcome="allowed", facts=facts)
 
 
 def inner_error(judged: Judged, refused: Refused, request_id: str) -> dict[str, Json]:

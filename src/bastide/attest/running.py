@@ -1,7 +1,7 @@
 """The service of one process: its tenants, and the work that goes on beside the requests."""
 
 import asyncio
-import random
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -187,8 +187,9 @@ class Service:
             await desk.tenant.turn_keys()
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        chance = secrets.SystemRandom()
         while True:
-            await asyncio.sleep(seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - jitter, no secret
+            await asyncio.sleep(seconds * chance.uniform(1 - _JITTER, 1 + _JITTER))
             try:
                 await work()
             except BastideError as error:

@@ -153,6 +153,7 @@ def attest(
     """
     try:
         quote = Quote.parse(request.quote)
+        report = quote.report_body
     except MalformedError as error:
         by = _check_of("quote.format", error)
         return _refuse(INVALID_PARAMETER, by, (by,))
@@ -161,7 +162,7 @@ def attest(
     hashes = CollateralHashes(quotehash=request.evidence_hash, **collateral_hashes(raw))
     return conclude(
         request,
-        quote.report_body,
+        report,
         verdict,
         hashes=hashes,
         policy=policy,

@@ -6,6 +6,7 @@ Source: form of recorded certificates, reference attestation-service.md section 
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
@@ -17,7 +18,7 @@ _LONGEST_COMMON_NAME = 64
 
 
 def token_signing_certificate(
-    key: RSAPrivateKey, *, issuer: str, serial: int, not_before: datetime, not_after: datetime
+    key: RSAPrivateKey | EllipticCurvePrivateKey, *, issuer: str, serial: int, not_before: datetime, not_after: datetime
 ) -> x509.Certificate:
     """A self-signed certificate for ``key``.
 

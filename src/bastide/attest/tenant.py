@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bastide.attest.audit import CHECKPOINT_TYPE, sign_checkpoint
 from bastide.attest.auditlog import AuditLog
@@ -15,7 +15,7 @@ from bastide.attest.openenclave import quote_in
 from bastide.attest.policyjws import PolicyJws
 from bastide.attest.ports import ChainHead, Checkpoint, Clock, CollateralSource, KeyRecord, Store
 from bastide.attest.profile import Profile, baseline_of
-from bastide.attest.records import Judged, audit_entry
+from bastide.attest.records import Judged, audit_entry, keys_entry
 from bastide.attest.service import (
     INVALID_PARAMETER,
     POLICY_EVALUATION_ERROR,
@@ -34,6 +34,7 @@ from bastide.sgx.report import ReportBody
 from bastide.token.json_text import Json
 
 _JTI_BYTES = 32
+_ID_BYTES = 16
 ADMIN_TOKEN_LIFETIME = timedelta(hours=1)
 
 
@@ -89,13 +90,9 @@ class Tenant:
         changed += retired(records, now, config.keys)
         if start is not None:
             loop = asyncio.get_running_loop()
-            changed.append(
-                await loop.run_in_executor(
-                    around.executor, lambda: make_key(config.name, config.issuer, now=now, active_from=start)
-                )
-            )
+            changed.append(await loop.run_in_executor(around.executor, lambda: self._make_key(now, start)))
         if changed:
-            await around.store.commit(changed)
+            await around.audit.append(keys_entry(config.name, changed, secrets.token_hex(_ID_BYTES)), changed)
             records = list(await around.store.keys(config.name))
         if changed or not self._ring.records:
             self._ring = KeyRing.of(records, config.issuer)
@@ -160,6 +157,10 @@ class Tenant:
             return ActivePolicy(document=PolicyDocument.parse(self.config.default_policy), signer=None)
         jws = PolicyJws.parse(stored)
         return ActivePolicy(document=PolicyDocument.parse(jws.policy_text()), signer=jws.signer)
+
+    def _make_key(self, now: datetime, active_from: datetime) -> KeyRecord:
+        config = self.config
+        return make_key(config.name, config.issuer, now=now, active_from=active_from, algorithm=config.keys.algorithm)
 
     def _judge(self, request: AttestRequest, active: ActivePolicy, *, is_draft: bool) -> Judged:
         """Everything that costs; runs off the event loop."""

@@ -73,7 +73,7 @@ class Rates:
     """
 
     tenant: float = 5000.0
-    client: float = 1000.0
+    client: float = 100.0
     burst: float = 2.0
 
 

@@ -18,6 +18,7 @@ NOUNS = {
     "attest": "serve attestation; verify and export its audit log",
     "enclave": "find, inspect, measure, size, sign and verify enclave images",
     "lab": "run the way of a workload on this machine, in software SGX (SIMULATION)",
+    "node": "what a node has of SGX, why enclaves do not start on it, and its agent",
     "policy": "check, explain and test attestation policies",
     "quote": "show and verify quotes of enclaves and trust domains",
     "token": "verify attestation tokens",

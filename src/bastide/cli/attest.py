@@ -16,6 +16,7 @@ from bastide.attest.store.sqlite import SqliteStore
 from bastide.cli.failures import EXIT_NO
 from bastide.errors import ConfigError
 from bastide.pki.chain import INTEL_ROOT, TrustAnchor
+from bastide.token.json_text import read_json
 from bastide.token.jwks import Jwks
 
 _STORE = "attest.sqlite"
@@ -107,7 +108,7 @@ def verify(
     """
     if (file is None) == (data is None):
         raise ConfigError("attest.audit.source", "expected either an export or --data DIR")
-    points = [_read(one).decode("ascii", "replace").strip() for one in checkpoints]
+    points = [_checkpoint(one) for one in checkpoints]
     keys = None if jwks is None else Jwks.parse(_read(jwks))
     if data is not None:
         reports = asyncio.run(_verify_data(data, tenant, points, keys))
@@ -216,6 +217,18 @@ def _tenant(text: str) -> tuple[str, Path | None]:
     if not name or not equals:
         raise ConfigError("attest.tenant.name", f"expected NAME=FILE or NAME=, seen {text!r}")
     return name, Path(file) if file else None
+
+
+def _checkpoint(file: Path) -> str:
+    """A checkpoint by itself, or as the line of an export."""
+    text = _read(file).decode("ascii", "replace").strip()
+    if not text.startswith("{"):
+        return text
+    value = read_json(text.encode())
+    point = value.get("checkpoint") if isinstance(value, dict) else None
+    if not isinstance(point, str):
+        raise ConfigError("attest.audit.checkpoint", "expected a checkpoint, or the line of an export", where=str(file))
+    return point
 
 
 def _read(file: Path) -> bytes:

@@ -13,6 +13,8 @@ from bastide.sgx.quote import Quote
 
 _LABEL = 22
 _LONGEST_CELL = 68
+_LONG_ZERO = 64
+"""Hex digits from which on zeros are counted and not printed."""
 _CALLS = {
     "pck": "PCK certificate",
     "tcb": "TCB info",
@@ -165,4 +167,5 @@ def _text(value: Tree) -> str:
     if isinstance(value, dict):
         names = value["names"]
         return f"{value['hex']} {' '.join(str(one) for one in names) if isinstance(names, list) else ''}".rstrip()
-    return str(value)
+    text = str(value)
+    return f"zero ({len(text) // 2} bytes)" if len(text) >= _LONG_ZERO and not text.strip("0") else text

@@ -82,7 +82,7 @@ class EnclaveIdentity:
             mr_signer=MrSigner(body.hex("mrsigner", 32)),
             isv_prod_id=body.unsigned("isvprodid", UINT32_MAX),
             signature=document.signature_bytes(),
-            levels=svn_levels(body, UINT32_MAX),
+            levels=svn_levels(body, UINT32_MAX, dated=True),
             signed=document.signed,
         )
 

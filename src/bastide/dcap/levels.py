@@ -63,21 +63,23 @@ def highest_reached(levels: Iterable[SvnLevel], isv_svn: int) -> SvnLevel | None
     return next((level for level in levels if isv_svn >= level.isv_svn), None)
 
 
-def svn_levels(fields: Fields, largest: int) -> tuple[SvnLevel, ...]:
+def svn_levels(fields: Fields, largest: int, *, dated: bool = False) -> tuple[SvnLevel, ...]:
     """Member ``tcbLevels`` of an enclave or TDX module identity, highest first whatever order the document has.
 
     Args:
         fields: the identity.
         largest: highest ISVSVN that can be.
+        dated: whether levels of one ISVSVN may differ in their date; then the later one counts.
     """
     levels = []
     for item in fields.children("tcbLevels", MAX_LEVELS, absent="format"):
         date, status, advisory_ids = level_facts(item, COMPONENT_STATUSES)
         isv_svn = item.child("tcb").unsigned("isvsvn", largest)
         levels.append(SvnLevel(isv_svn=isv_svn, status=status, date=date, advisory_ids=advisory_ids))
-    if not levels or len({level.isv_svn for level in levels}) != len(levels):
+    ranks = {(level.isv_svn, level.date if dated else None) for level in levels}
+    if not levels or len(ranks) != len(levels):
         fields.invalid("tcbLevels", "different levels, at least one", f"{len(levels)} with repetitions")
-    return tuple(sorted(levels, key=lambda level: level.isv_svn, reverse=True))
+    return tuple(sorted(levels, key=lambda level: (level.isv_svn, level.date), reverse=True))
 
 
 def level_facts(

@@ -33,6 +33,28 @@ def verify(
 ) -> Verdict:
     """Judge a quote.
 
+    Everything here is made up by the simulation, and so the simulation's root has to be named:
+
+    >>> from datetime import UTC, datetime, timedelta
+    >>> from bastide.dcap import AppraisalPolicy, verify
+    >>> from bastide.sim.intel import specimen
+    >>> made = datetime(2026, 6, 1, tzinfo=UTC)
+    >>> quote, collateral, root = specimen(made)
+    >>> verdict = verify(quote, collateral, made + timedelta(days=1), root=root)
+    >>> verdict.acceptable, verdict.tcb_status.value, verdict.simulation
+    (True, 'UpToDate', True)
+
+    Under Intel's root, which is the default, or when the collateral has run out, the answer is no:
+
+    >>> [check.name for check in verify(quote, collateral, made + timedelta(days=1)).refusals][:1]
+    ['pck.root.trusted']
+    >>> late = verify(quote, collateral, made + timedelta(days=31), root=root)
+    >>> late.acceptable, late.collateral_expired, [check.name for check in late.refusals]
+    (False, True, ['appraisal.not-expired'])
+    >>> lenient = AppraisalPolicy(allow_expired=True)
+    >>> verify(quote, collateral, made + timedelta(days=31), root=root, policy=lenient).acceptable
+    True
+
     Args:
         quote: an SGX or TDX quote of version 3, 4 or 5, as bytes or parsed.
         collateral: as served, or prepared once for many quotes. What was prepared under another root is prepared

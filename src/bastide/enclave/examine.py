@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
 
-from bastide.enclave.elf import ELF_MAGIC
+from bastide.enclave.elf import ELF_MAGIC, ElfImage
 from bastide.enclave.image import EnclaveKind
 from bastide.enclave.layers import Limits
 from bastide.enclave.layout import Image
-from bastide.enclave.locate import carve, locate
+from bastide.enclave.locate import carve, elf_kind, locate
 from bastide.errors import MalformedError
 from bastide.sgx.sigstruct import HEADER_START, SIGSTRUCT_SIZE, SigStruct
 from bastide.units import MIB, format_bytes
 
 _IN_MEMORY: Final = 8 * MIB
-_MOST_SIGNATURES: Final = 64
+_MOST_SIGNATURES: Final = 500
+"""Per file: fewer than ``carve`` gives at most, so that more are noticed."""
+_SCONE: Final = b"SCONE_"
 _SMALLEST: Final = 64
 """Bytes of the smallest thing we look for (an ELF header, one record of an SGXS stream)."""
 
@@ -73,19 +75,40 @@ def examine(name: str, size: int, pieces: Iterator[bytes], limits: Limits) -> Fi
         return None
     if size <= _IN_MEMORY:
         return _located(b"".join(pieces), name, size)
-    first = next(pieces, b"")
-    everything = chain((first,), pieces)
-    if not first.startswith(ELF_MAGIC):
-        return _in_windows(everything, name, size, is_first=True)
+    head = b""
+    while len(head) < _SMALLEST and (piece := next(pieces, b"")):
+        head += piece
+    is_elf = head.startswith(ELF_MAGIC)
+    windows = _Windows(look_for_scone=is_elf)
+    if not is_elf:
+        for piece in chain((head,), pieces):
+            windows.take(piece)
+        located = locate(head[:_SMALLEST], name)
+        kind = located.kind if located is not None else EnclaveKind.UNKNOWN
+        return _finding(kind, size, windows.found, name)
     if size > limits.file:
         message = f"expected ELF files of at most {format_bytes(limits.file)}, seen {format_bytes(size)}"
         raise MalformedError("enclave.find.file", message, where=name)
     with tempfile.TemporaryFile() as aside:
-        for piece in everything:
+        for piece in chain((head,), pieces):
+            windows.take(piece)
             aside.write(piece)
         aside.flush()
         with mmap.mmap(aside.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return _located(mapped, name, size)
+            return _large_elf(mapped, windows, name, size)
+
+
+def _large_elf(mapped: mmap.mmap, windows: "_Windows", name: str, size: int) -> Finding | None:
+    """The windows have seen all of the file: of the mapping only the headers are looked at, in most files."""
+    if windows.may_be_scone:
+        return _located(mapped, name, size)
+    try:
+        kind = elf_kind(ElfImage.parse(mapped))
+    except MalformedError:
+        kind = None
+    if kind is None and not windows.found:
+        return None
+    return _finding(kind or EnclaveKind.UNKNOWN, size, windows.found, name)
 
 
 def _located(content: Image, name: str, size: int) -> Finding | None:
@@ -119,21 +142,24 @@ def _finding(kind: EnclaveKind, size: int, found: list[tuple[int, bytes]], name:
     return Finding(kind=kind, size=size, signatures=tuple(signatures))
 
 
-def _in_windows(pieces: Iterator[bytes], name: str, size: int, *, is_first: bool) -> Finding | None:
-    """Large files that are not ELF: SIGSTRUCTs anywhere, and what their first bytes and names tell."""
-    kind = EnclaveKind.UNKNOWN
-    found: list[tuple[int, bytes]] = []
-    tail, start = b"", 0  # the last bytes seen, in which a SIGSTRUCT may begin, and where they stand in the file
-    for piece in pieces:
-        if is_first:
-            is_first = False
-            located = locate(piece[:_SMALLEST], name)
-            kind = located.kind if located is not None else kind
-        border = tail + piece[:SIGSTRUCT_SIZE]
-        if len(found) <= _MOST_SIGNATURES and (HEADER_START in piece or HEADER_START in border):
-            window = tail + piece
-            found += [(start + at, window[at : at + SIGSTRUCT_SIZE]) for at in carve(window)]
-        kept = border[-(SIGSTRUCT_SIZE - 1) :] if len(piece) < SIGSTRUCT_SIZE else piece[-(SIGSTRUCT_SIZE - 1) :]
-        start += len(tail) + len(piece) - len(kept)
-        tail = kept
-    return _finding(kind, size, found, name)
+class _Windows:
+    """SIGSTRUCTs in a file that goes by in pieces."""
+
+    def __init__(self, *, look_for_scone: bool) -> None:
+        self.found: list[tuple[int, bytes]] = []
+        self.may_be_scone = False
+        self._look_for_scone = look_for_scone
+        # The last bytes seen, in which a SIGSTRUCT may begin, and where they stand in the file.
+        self._tail, self._start = b"", 0
+
+    def take(self, piece: bytes) -> None:
+        """Look at the next piece."""
+        border = self._tail + piece[: SIGSTRUCT_SIZE - 1]
+        if len(self.found) <= _MOST_SIGNATURES and (HEADER_START in piece or HEADER_START in border):
+            window = self._tail + piece
+            self.found += [(self._start + at, window[at : at + SIGSTRUCT_SIZE]) for at in carve(window)]
+        if self._look_for_scone and not self.may_be_scone:
+            self.may_be_scone = _SCONE in piece or _SCONE in border
+        kept = (border if len(piece) < SIGSTRUCT_SIZE else piece)[-(SIGSTRUCT_SIZE - 1) :]
+        self._start += len(self._tail) + len(piece) - len(kept)
+        self._tail = kept

@@ -234,17 +234,21 @@ def _span_pages(libpal: ElfImage) -> int:
 
 def _tree(text: bytes) -> dict[str, object]:
     """The manifest as a tree; first without the long tables of files, as a whole only where that does not work."""
-    if _DEEP_KEY.search(text):
-        raise MalformedError("enclave.manifest.syntax", "expected keys of a few parts, seen one of more than 64")
     if not any(mark in text for mark in _MULTI_LINE):
         try:
-            return tomllib.loads(_FILE_TABLES.sub(b"", text).decode())
+            return _parsed(_FILE_TABLES.sub(b"", text))
         except (ValueError, RecursionError):
             pass
     try:
-        return tomllib.loads(text.decode())
+        return _parsed(text)
     except (ValueError, RecursionError) as error:
         raise MalformedError("enclave.manifest.syntax", f"the manifest is not TOML: {str(error)[:200]}") from None
+
+
+def _parsed(text: bytes) -> dict[str, object]:
+    if _DEEP_KEY.search(text):
+        raise MalformedError("enclave.manifest.syntax", "expected keys of a few parts, seen one of more than 64")
+    return tomllib.loads(text.decode())
 
 
 def _size(value: object) -> int:

@@ -34,7 +34,6 @@ MAX_HASHED = 64 << 30
 """Bytes that measuring one enclave may hash: about a minute; an enclave of 1 TiB of heap hashes 16 GiB."""
 
 _SLICE = 4096  # pages between two reports of progress
-_GROUP = 128  # pages of equal content that are measured in one go
 _ADD, _EXTEND = 64, 64 + CHUNK_SIZE
 
 
@@ -172,38 +171,38 @@ def _check_overlaps(runs: tuple[PageRun, ...]) -> None:
 
 
 def _parts(run: PageRun) -> Iterator[PageRun]:
-    """The run in pieces of at most ``_SLICE`` pages, without copies."""
-    for done in range(0, run.zero_pages, _SLICE):
-        pages = min(_SLICE, run.zero_pages - done)
-        yield replace(run, offset=run.offset + done * PAGE_SIZE, zero_pages=pages)
-    block, copies = _grouped(run)
-    for copy in range(copies):
-        offset = run.offset + copy * len(block)
-        # The last block may be cut short: its copies need not be a multiple.
-        content = memoryview(block)[: run.end - offset]
-        for start in range(0, len(content), _SLICE * PAGE_SIZE):
-            yield replace(
-                run, offset=offset + start, content=content[start : start + _SLICE * PAGE_SIZE], copies=1, zero_pages=0
-            )
-
-
-def _grouped(run: PageRun) -> tuple[Buffer, int]:
-    """Copies of little content, put together so that measuring them costs few steps."""
-    if not run.content:
-        return b"", 0
-    together = max(1, min(run.copies, _GROUP * PAGE_SIZE // len(run.content)))
-    block = run.content if together == 1 else bytes(run.content) * together
-    return block, -(-run.copies // together)
+    """The run in pieces of at most ``_SLICE`` pages; copies are left only of single pages."""
+    if run.zero_pages:
+        for done in range(0, run.zero_pages, _SLICE):
+            yield replace(run, offset=run.offset + done * PAGE_SIZE, zero_pages=min(_SLICE, run.zero_pages - done))
+    elif len(run.content) == PAGE_SIZE:
+        for done in range(0, run.copies, _SLICE):
+            yield replace(run, offset=run.offset + done * PAGE_SIZE, copies=min(_SLICE, run.copies - done))
+    else:
+        content, step = memoryview(run.content), _SLICE * PAGE_SIZE
+        for copy in range(run.copies):
+            offset = run.offset + copy * len(content)
+            for start in range(0, len(content), step):
+                yield replace(run, offset=offset + start, content=content[start : start + step], copies=1)
 
 
 def _fold(measurement: Measurement, run: PageRun) -> None:
     flags = run.secinfo.flags
-    if run.zero_pages:
-        measurement.eadd_unmeasured_run(run.offset, run.zero_pages, flags)
-    elif run.chunks == ALL_CHUNKS:
-        measurement.add_pages(run.offset, flags, run.content)
+    if not run.measured_pages:
+        measurement.eadd_unmeasured_run(run.offset, run.pages, flags)
+    elif run.chunks != ALL_CHUNKS:
+        _fold_chunks(measurement, run)
+    elif run.copies > 1:
+        measurement.add_copies(run.offset, flags, bytes(run.content), run.copies)
     else:
-        for start in range(0, len(run.content), PAGE_SIZE):
-            measurement.eadd(run.offset + start, flags)
-            for place in (start + chunk * CHUNK_SIZE for chunk in run.chunks):
-                measurement.eextend(run.offset + place, bytes(run.content[place : place + CHUNK_SIZE]))
+        measurement.add_pages(run.offset, flags, run.content)
+
+
+def _fold_chunks(measurement: Measurement, run: PageRun) -> None:
+    """Pages of which only some chunks are measured, or in another order."""
+    for number in range(run.pages):
+        offset, start = run.offset + number * PAGE_SIZE, number * PAGE_SIZE % len(run.content)
+        measurement.eadd(offset, run.secinfo.flags)
+        for chunk in run.chunks:
+            at = start + chunk * CHUNK_SIZE
+            measurement.eextend(offset + chunk * CHUNK_SIZE, bytes(run.content[at : at + CHUNK_SIZE]))

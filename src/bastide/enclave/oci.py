@@ -257,6 +257,8 @@ def open_store(path: Path, *, limits: Limits = DEFAULT_LIMITS, progress: Progres
         if path.is_dir():
             is_layout = (path / "index.json").is_file() and (path / "oci-layout").is_file()
             return ImageStore(Folder(path), limits, progress) if is_layout else None
+        if not path.is_file():
+            return None  # also a FIFO, which would keep us waiting
         with path.open("rb") as file:
             head = file.read(512)
         reopen = _opener(path)

@@ -14,7 +14,7 @@ from bastide.enclave.elf import R_X86_64_TPOFF64, SHT_RELA, ElfImage, Segment
 from bastide.enclave.image import EnclaveBlock, LayoutSummary, missing, parse_sigstruct
 from bastide.enclave.layout import EnclaveLayout, PageRun, check_run_count
 from bastide.enclave.locate import OPEN_ENCLAVE_INFO_SIZE, OPEN_ENCLAVE_SECTION
-from bastide.enclave.segments import ZERO_PAGE, Patch, segment_runs
+from bastide.enclave.segments import ZERO_PAGE, Patch, patches_within, segment_runs
 from bastide.errors import MalformedError
 from bastide.sgx.attributes import AttributeFlags, Attributes
 from bastide.sgx.secs import PageFlags, PageType, SecInfo, Tcs
@@ -194,7 +194,10 @@ def layout(elf: ElfImage, info: OeInfo) -> EnclaveLayout:
         *_info_patches(info, size, (image_size, len(relocations), heap_at)),
         *_symbol_patches(elf, tls, image_size, len(relocations)),
     ]
-    runs = [run for segment in elf.loads for run in segment_runs(elf, segment, patches=_within(segment, patches))]
+    runs: list[PageRun] = []
+    for segment in elf.loads:
+        own = patches_within(patches, segment.address, segment.memory_size)
+        runs.extend(segment_runs(elf, segment, patches=own))
     if relocations:
         runs.append(PageRun(offset=image_size, secinfo=_READ, content=relocations))
     if info.heap_pages:
@@ -235,15 +238,6 @@ def _symbol_patches(elf: ElfImage, tls: _Tls, relocations_at: int, relocations_s
     for name, value in values.items():
         if name in found:
             yield Patch(found[name], (value & (1 << 64) - 1).to_bytes(8, "little"))
-
-
-def _within(segment: Segment, patches: list[Patch]) -> Iterator[Patch]:
-    """Patches (by address) as far as they lie in a segment, by place in it."""
-    for patch in patches:
-        start = max(patch.offset, segment.address)
-        end = min(patch.offset + len(patch.data), segment.address + segment.memory_size)
-        if start < end:
-            yield Patch(start - segment.address, patch.data[start - patch.offset : end - patch.offset])
 
 
 def _tls(elf: ElfImage) -> _Tls:

@@ -14,7 +14,7 @@ _PERMISSIONS = ((PF_R, PageFlags.R), (PF_W, PageFlags.W), (PF_X, PageFlags.X))
 
 
 class Patch(NamedTuple):
-    """Bytes that a loader puts over the content of a segment, ``offset`` bytes from the segment's start."""
+    """Bytes that a loader puts over others, ``offset`` bytes from the start of the segment, file or address space."""
 
     offset: int
     data: bytes
@@ -56,6 +56,14 @@ def segment_runs(
         yield pages.made(page, touched.get(page, []), writable=page in lifted)
         done = page + 1
     yield from pages.untouched(done, pages.count)
+
+
+def patches_within(patches: Iterable[Patch], start: int, size: int) -> Iterator[Patch]:
+    """Patches as far as they lie in ``size`` places from ``start`` on, counted from there."""
+    for patch in patches:
+        first, end = max(patch.offset, start), min(patch.offset + len(patch.data), start + size)
+        if first < end:
+            yield Patch(first - start, patch.data[first - patch.offset : end - patch.offset])
 
 
 class _SegmentPages:

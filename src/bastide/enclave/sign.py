@@ -22,13 +22,13 @@ from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from bastide.enclave import intel_sdk, open_enclave
+from bastide.enclave import intel_metadata, intel_sdk, open_enclave
 from bastide.enclave.elf import ElfImage
 from bastide.enclave.image import EnclaveBlock, EnclaveKind
 from bastide.enclave.locate import elf_kind
 from bastide.enclave.public_keys import PUBLIC_SIGNERS
 from bastide.errors import MalformedError, UntrustedError
-from bastide.sgx.attributes import AttributeFlags, Attributes, Xfrm
+from bastide.sgx.attributes import AttributeFlags, Attributes, MiscSelect, Xfrm
 from bastide.sgx.sigstruct import EXPONENT, KEY_SIZE, SIGSTRUCT_SIZE, SigStruct
 from bastide.sgx.types import MrEnclave
 
@@ -42,6 +42,9 @@ _BLOB_MISC: Final = (32, struct.Struct("<I"))
 _BLOB_ATTRIBUTES: Final = 48
 # Open Enclave: product, SVN; then, past the flags, family id, extended product id, attributes.
 _OE_PRODUCT: Final = (32, struct.Struct("<HH"))
+_OE_CAPTURES_FAULTS: Final = 0x1
+# The loader switches on KSS where the processor has it: public files leave it, and MODE64BIT, open.
+_OE_FORCED: Final = AttributeFlags(_ALL_FLAGS ^ int(AttributeFlags.KSS | AttributeFlags.MODE64BIT))
 _OE_IDS: Final = (40, struct.Struct("<16s16s16s"))
 
 _Value = TypeVar("_Value", int, bytes)
@@ -219,7 +222,7 @@ def _plan_intel(kind: EnclaveKind, image: bytes, terms: Terms) -> SigningPlan:
     offsets = tuple(block.sigstruct_offset for block in blocks if block.sigstruct_offset is not None)
     changed = bytearray(image)
     for offset in offsets:
-        blob = offset - intel_sdk.SIGSTRUCT_OFFSET
+        blob = offset - intel_metadata.SIGSTRUCT_OFFSET
         place, form = _BLOB_MISC
         form.pack_into(changed, blob + place, unsigned.misc_select)
         changed[blob + _BLOB_ATTRIBUTES : blob + _BLOB_ATTRIBUTES + 16] = unsigned.attributes.build()
@@ -236,8 +239,10 @@ def _plan_open_enclave(image: bytes, terms: Terms) -> SigningPlan:
     place, form = _OE_PRODUCT
     form.pack_into(changed, info.offset + place, wanted.isv_prod_id, wanted.isv_svn)
     place, form = _OE_IDS
-    ids = (wanted.isv_family_id, wanted.isv_ext_prod_id, wanted.attributes.build())
-    form.pack_into(changed, info.offset + place, *ids)
+    # The configuration counts XFRM beyond x87 and SSE and is measured: what nobody changed must stay as it is.
+    xfrm = info.attributes.xfrm if terms.xfrm is None else terms.xfrm
+    attributes = replace(wanted.attributes, xfrm=xfrm).build()
+    form.pack_into(changed, info.offset + place, wanted.isv_family_id, wanted.isv_ext_prod_id, attributes)
     (block,) = open_enclave.blocks(ElfImage.parse(bytes(changed)))
     return SigningPlan(
         kind=EnclaveKind.OPEN_ENCLAVE,
@@ -251,8 +256,9 @@ def _of_config(info: open_enclave.OeInfo) -> SigStruct:
     """What the configuration of an unsigned Open Enclave file asks for."""
     return SigStruct(
         date=0,
-        attributes=info.attributes,
-        attribute_mask=Attributes(flags=AttributeFlags(_ALL_FLAGS), xfrm=_ALL_FLAGS & ~_FREE_XFRM),
+        misc_mask=_ALL_MISC ^ int(MiscSelect.EXINFO) if info.flags & _OE_CAPTURES_FAULTS else _ALL_MISC,
+        attributes=replace(info.attributes, xfrm=info.attributes.xfrm | _DEFAULT_XFRM),
+        attribute_mask=Attributes(flags=_OE_FORCED, xfrm=_ALL_FLAGS ^ _FREE_XFRM),
         enclave_hash=MrEnclave(bytes(32)),
         isv_prod_id=info.product_id,
         isv_svn=info.security_version,

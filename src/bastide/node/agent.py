@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bastide.errors import UnavailableError
-from bastide.node.backoff import Backoff
+from bastide.kube.backoff import Backoff
 from bastide.node.devices import DeviceLimits, offers
 from bastide.node.epc import NO_RESERVE, epc_capacity
-from bastide.node.inventory import NodeInventory
+from bastide.node.inventory import DeviceRole, NodeInventory
 from bastide.node.kubelet.deviceplugin import KUBELET_SOCKET, DevicePlugin, register, serving
 from bastide.node.kubelet.unixsocket import SocketIdentity, socket_address
 from bastide.node.ports import Hardware
@@ -69,8 +69,14 @@ class NodeAgent:
             socket_address(settings.plugin_dir / endpoint_of(offer.resource))
 
     def epc_capacity(self) -> Bytes:
-        """Bytes of ``sgx.intel.com/epc`` that the node's status should say now."""
-        return epc_capacity(self._hardware.inventory().epc, reserve=self._settings.epc_reserve)
+        """Bytes of ``sgx.intel.com/epc`` that the node's status should say now: none without a driver to use it."""
+        inventory = self._hardware.inventory()
+        usable = inventory.epc if inventory.device_node(DeviceRole.ENCLAVE) else ()
+        return epc_capacity(usable, reserve=self._settings.epc_reserve)
+
+    def watched(self) -> dict[str, bool]:
+        """By resource offered so far, whether a kubelet listens to its devices."""
+        return {resource: plugin.watched for resource, plugin in self._plugins.items()}
 
     async def run(self) -> None:
         """Work until cancelled. A node without SGX costs one look at the hardware per interval."""

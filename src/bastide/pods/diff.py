@@ -16,10 +16,12 @@ class _PlainDumper(yaml.SafeDumper):
 def yaml_diff(before: Mapping[str, object], after: Mapping[str, object], *, name: str) -> str:
     """A unified diff of two manifests written as YAML; empty when they are equal.
 
-    Keys keep their order. ``name`` stands in the diff's head, for example ``job/sgx-test``.
+    Keys keep their order. ``name`` stands in the diff's head, for example ``job/sgx-test``; what could pass for a
+    line of the diff in it is escaped.
     """
     if before == after:
         return ""
+    name = name if name.isprintable() else ascii(name)
     lines = unified_diff(
         _lines(before), _lines(after), fromfile=f"{name} (as given)", tofile=f"{name} (as admitted)", lineterm=""
     )

@@ -1,7 +1,7 @@
 """Everything that admission has to say about a pod: refusals with reason and remedy, and warnings.
 
-Pods that ask nothing of SGX are judged only by what concerns every pod: image references, host paths to SGX devices
-and the quoting daemon, block devices in their place, privileges, tolerations of the SGX taint.
+Pods that ask nothing of SGX are judged only by what concerns every pod: names of containers, image references, host
+paths to SGX devices and the quoting daemon, block devices in their place, privileges, tolerations of the SGX taint.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +47,7 @@ def _about_every_pod(pod: Mapping[str, object], request: SgxRequest, policy: Adm
     yield from lint_sgx.quote_provider(request)
     yield from lint_pod.host_paths(pod, request)
     yield from lint_containers.volume_devices(pod)
+    yield from lint_containers.names(pod)
     yield from lint_containers.images(pod, policy)
     yield from lint_containers.privileged(request)
     yield from lint_pod.tolerations(pod, asks_sgx=request.wants_sgx)

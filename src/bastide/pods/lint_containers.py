@@ -1,4 +1,4 @@
-"""Findings about single containers, apart from their resources: image, privileges, block devices.
+"""Findings about single containers, apart from their resources: name, image, privileges, block devices.
 
 Source: Kubernetes API reference v1.34 (Container, VolumeDevice, SecurityContext); Docker Hub usage limits.
 """
@@ -21,6 +21,20 @@ def _containers(pod: object) -> Iterator[tuple[Path, object]]:
     for kind in _LISTS:
         for index, container in enumerate(sequence(at(pod, ("spec", kind)))):
             yield ("spec", kind, index), container
+
+
+def names(pod: object) -> Iterator[Finding]:
+    """What the API server refuses, and would be misread here: no container at all, two of one name."""
+    if not at(pod, ("spec", "containers")):
+        hint = "give spec.containers at least one container with a name and an image"
+        yield refuse("pod.no-container", ("spec", "containers"), "the pod has no container", hint)
+    seen: set[str] = set()
+    for path, container in _containers(pod):
+        name = text(at(container, ("name",)))
+        if name and name in seen:
+            message = f"two containers are named {name!r}; devices and quote providers go by the name"
+            yield refuse("container.duplicate-name", (*path, "name"), message, "give each its own name")
+        seen.add(name)
 
 
 def images(pod: object, policy: AdmissionPolicy) -> Iterator[Finding]:

@@ -47,7 +47,8 @@ class ProvisionRule:
         namespace: the pod's namespace, exactly.
         service_account: the pod's service account, exactly (``default`` where the pod names none).
         image: None for any image of that account; else registry and repository must be equal, and tag and digest
-            too where the rule gives them.
+            too where the rule gives them. A tag without a digest covers no image that is named by digest: there the
+            digest alone says what runs, and the tag beside it is decoration.
     """
 
     namespace: str
@@ -60,12 +61,11 @@ class ProvisionRule:
             return False
         if self.image is None:
             return True
-        return (
-            image is not None
-            and (self.image.registry, self.image.repository) == (image.registry, image.repository)
-            and self.image.tag in (None, image.tag)
-            and self.image.digest in (None, image.digest)
-        )
+        if image is None or (self.image.registry, self.image.repository) != (image.registry, image.repository):
+            return False
+        if self.image.tag is None and self.image.digest is None:
+            return True
+        return self.image.tag in (None, image.tag) and self.image.digest == image.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

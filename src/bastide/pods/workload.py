@@ -98,18 +98,21 @@ def workloads(document: Document) -> tuple[Workload, ...]:
         MalformedError: ``workload.shape`` (spec, template or metadata is no mapping), ``workload.replicas`` (no whole
             number from 0 to ``MAX_REPLICAS``).
     """
-    return tuple(_workload(document, path, kind) for path, kind in _objects(document) if kind is not None)
+    return tuple(_workload(document, one, one.rule) for one in _objects(document) if one.rule is not None)
 
 
 def passed_over(document: Document) -> tuple[OtherObject, ...]:
     """The objects of a document that make no pods, so that they can be named."""
-    return tuple(_other(document, path) for path, kind in _objects(document) if kind is None)
+    return tuple(_other(document, one) for one in _objects(document) if one.rule is None)
 
 
 def embedded_asks(document: Document) -> tuple[EmbeddedAsk, ...]:
     """What objects other than workloads ask of SGX, wherever it stands in them."""
     return tuple(
-        ask for path, kind in _objects(document) if kind is None for ask in embedded_in(at(document.value, path), path)
+        ask
+        for one in _objects(document)
+        if one.rule is None
+        for ask in embedded_in(at(document.value, one.path), one.path)
     )
 
 
@@ -135,33 +138,51 @@ def _children(tree: object) -> Iterator[tuple[str | int, object]]:
         yield from enumerate(tree)
 
 
-def _objects(document: Document, path: Path = ()) -> Iterator[tuple[Path, _Kind | None]]:
-    """The objects of a document, lists opened, each with the rule of its kind if it makes pods."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Object:
+    """One object of a document: where it lies and what it is."""
+
+    path: Path
+    kind: str
+    api_version: str
+
+    @property
+    def rule(self) -> _Kind | None:
+        """The rule of its kind; None where that makes no pods."""
+        group, slash, _ = self.api_version.partition("/")
+        rule = dict(_KINDS).get(self.kind)
+        return rule if rule is not None and (group if slash else "") in rule.groups else None
+
+
+def _objects(document: Document, path: Path = (), kind: str = "", api_version: str = "") -> Iterator[_Object]:
+    """The objects of a document, lists opened.
+
+    ``kind`` and ``api_version`` are those of an object that does not say its own, as the items of a ``PodList`` may:
+    kubectl completes them from the list.
+    """
     value = mapping(at(document.value, path))
-    kind = text(value.get("kind"))
+    kind = text(value.get("kind")) or kind
+    api_version = text(value.get("apiVersion")) or api_version
     items = value.get("items")
     if kind.endswith("List") and isinstance(items, list):
         for index in range(len(items)):
-            yield from _objects(document, (*path, "items", index))
+            yield from _objects(document, (*path, "items", index), kind.removesuffix("List"), api_version)
         return
-    group, slash, _ = text(value.get("apiVersion")).partition("/")
-    rule = dict(_KINDS).get(kind)
-    yield path, rule if rule is not None and (group if slash else "") in rule.groups else None
+    yield _Object(path=path, kind=kind, api_version=api_version)
 
 
-def _workload(document: Document, path: Path, rule: _Kind) -> Workload:
-    value = mapping(at(document.value, path))
-    metadata = mapping(value.get("metadata"))
-    pod_path = path + rule.pod_path
-    for length in range(len(path), len(pod_path) + 1):
+def _workload(document: Document, one: _Object, rule: _Kind) -> Workload:
+    metadata = mapping(at(document.value, (*one.path, "metadata")))
+    pod_path = one.path + rule.pod_path
+    for length in range(len(one.path), len(pod_path) + 1):
         _mapping_at(document, pod_path[:length])
     return Workload(
-        kind=text(value.get("kind")),
+        kind=one.kind,
         name=text(metadata.get("name")),
         namespace=text(metadata.get("namespace")),
         pod={key: _mapping_at(document, (*pod_path, key)) for key in ("metadata", "spec")},
         pod_path=pod_path,
-        replicas=_replicas(document, path),
+        replicas=_replicas(document, one),
         document=document,
     )
 
@@ -178,9 +199,10 @@ def _mapping_at(document: Document, path: Path) -> dict[str, object]:
     return mapping(value)
 
 
-def _replicas(document: Document, path: Path) -> int:
+def _replicas(document: Document, one: _Object) -> int:
     """Pods at once, by the rules of the kind."""
-    match text(at(document.value, (*path, "kind"))):
+    path = one.path
+    match one.kind:
         case "PodTemplate":
             return 0
         case "Pod" | "DaemonSet":
@@ -216,11 +238,10 @@ def _count(document: Document, path: Path, default: int) -> int:
     return value
 
 
-def _other(document: Document, path: Path) -> OtherObject:
-    value = mapping(at(document.value, path))
+def _other(document: Document, one: _Object) -> OtherObject:
     return OtherObject(
-        kind=text(value.get("kind")),
-        api_version=text(value.get("apiVersion")),
-        name=text(mapping(value.get("metadata")).get("name")),
-        where=document.where(path),
+        kind=one.kind,
+        api_version=one.api_version,
+        name=text(mapping(at(document.value, (*one.path, "metadata"))).get("name")),
+        where=document.where(one.path),
     )

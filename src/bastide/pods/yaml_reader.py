@@ -319,7 +319,8 @@ class _Composer:
         for source in sources:
             if not isinstance(source.content, dict):
                 raise self._error(frame.key_line, "merge", "<< merges mappings only", "name an anchor of a mapping")
-            merged = {**source.content, **merged}
+            for key, entry in source.content.items():
+                merged.setdefault(key, entry)
         frame.merged, frame.key, frame.merging = merged, None, False
 
     def _tag_of(self, event: ScalarEvent) -> str:

@@ -1,7 +1,7 @@
 """YAML 1.1 scalars by PyYAML's rules, with the exceptions that Kubernetes makes.
 
-Timestamps and base-60 numbers (``10:20``) stay text, as the YAML library of Kubernetes has it. Infinity and NaN are
-refused: JSON, and so the Kubernetes API, has none.
+Timestamps and base-60 numbers (``10:20``) stay text, and the letters ``y`` and ``n`` are booleans, as the YAML library
+of Kubernetes has it. Infinity and NaN are refused: JSON, and so the Kubernetes API, has none.
 
 Public API: ``implicit_tag(text)``, ``typed(text, tag)``, ``TAG_PREFIX``, ``TAGS``.
 
@@ -20,10 +20,13 @@ TAGS: Final = ("str", "int", "float", "bool", "null")
 """Short names of the tags that a manifest may write out."""
 
 _LONGEST_NUMBER: Final = 64
+_SHORT_BOOLEANS: Final = ("y", "Y", "n", "N")
 
 
 def implicit_tag(text: str) -> str:
     """The short tag of an unquoted scalar: one of ``TAGS``, ``merge``, ``timestamp`` or ``value``."""
+    if text in _SHORT_BOOLEANS:
+        return "bool"
     resolvers = yaml.SafeLoader.yaml_implicit_resolvers
     for tag, pattern in resolvers.get(text[:1], ()):
         if pattern.match(text):
@@ -51,11 +54,11 @@ def typed(text: str, tag: str) -> Scalar:
 
 
 def _boolean(text: str) -> bool:
-    """YAML 1.1 knows six words (in three spellings each)."""
+    """YAML 1.1 knows six words (in three spellings each) and two letters."""
     word = text.lower()
-    if word in ("yes", "true", "on"):
+    if word in ("y", "yes", "true", "on"):
         return True
-    if word in ("no", "false", "off"):
+    if word in ("n", "no", "false", "off"):
         return False
     raise ValueError(text)
 

@@ -89,11 +89,21 @@ class Measurement:
         for piece in self._measured_pages.blocks(offset, _measured_flags(secinfo_flags), content):
             self._take(piece)
 
+    def add_copies(self, offset: int, secinfo_flags: int, page: bytes, count: int) -> None:
+        """``add_page`` for each of ``count`` equal pages from ``offset`` on, such as a stack; the fast way for many."""
+        _check_length(page, PAGE_SIZE)
+        self._check_run(offset, count)
+        if count < _FEW_PAGES:
+            for number in range(count):
+                self.add_page(offset + number * PAGE_SIZE, secinfo_flags, page)
+            return
+        self._measured_pages = self._measured_pages or MeasuredPages()
+        for piece in self._measured_pages.copies(offset, _measured_flags(secinfo_flags), page, count):
+            self._take(piece)
+
     def eadd_unmeasured_run(self, offset: int, pages: int, secinfo_flags: int) -> None:
         """``pages`` EADDs in a row from ``offset``, as for a heap; four million take a fifth of a second."""
-        if pages < 0:
-            raise MalformedError("measurement.offset", f"expected a number of pages, seen {pages}")
-        self._check_range(offset, pages * PAGE_SIZE, PAGE_SIZE)
+        self._check_run(offset, pages)
         self._added_pages = self._added_pages or AddedPages()
         for piece in self._added_pages.blocks(offset, pages, _measured_flags(secinfo_flags)):
             self._take(piece)
@@ -115,6 +125,11 @@ class Measurement:
     def _check_created(self) -> None:
         if not self._size:
             raise MalformedError("measurement.order", "expected ECREATE first")
+
+    def _check_run(self, offset: int, pages: int) -> None:
+        if pages < 0:
+            raise MalformedError("measurement.offset", f"expected a number of pages, seen {pages}")
+        self._check_range(offset, pages * PAGE_SIZE, PAGE_SIZE)
 
     def _check_range(self, offset: int, length: int, alignment: int) -> None:
         self._check_created()

@@ -25,6 +25,7 @@ EEXTEND_RECORD = struct.Struct("<8sQ48x")
 _OFFSET_AT, _FLAGS_AT = 8, 16
 _CHUNKS = PAGE_SIZE // CHUNK_SIZE
 _EXTEND_SIZE = RECORD_SIZE + CHUNK_SIZE
+_PAGES_PER_STEP = (1 << 16) // PAGE_SIZE  # after so many pages the third byte of an offset counts one more
 _PAGE_SIZE = RECORD_SIZE + _CHUNKS * _EXTEND_SIZE
 
 
@@ -91,7 +92,6 @@ class MeasuredPages(_Block):
 
     def __init__(self) -> None:
         super().__init__(self.PAGES, bytearray(b"".join(map(_empty_page, range(self.PAGES)))))
-        self._written = (0, 0, b"")
         starts = [RECORD_SIZE + chunk * _EXTEND_SIZE for chunk in range(_CHUNKS)]
         self._slots = [
             self._view[place : place + CHUNK_SIZE]
@@ -116,23 +116,32 @@ class MeasuredPages(_Block):
             yield self._records(first, last)
             done += size
 
+    def copies(self, offset: int, flags: int, page: bytes, count: int) -> Iterator[memoryview]:
+        """The records of ``count`` equal pages, such as a stack; the content is written once."""
+        self._set_flags(flags)
+        self._write(0, self.PAGES, page * self.PAGES)
+        for block, first, last in self._parts(offset, count):
+            self._move_to(block)
+            yield self._records(first, last)
+
     def _write(self, first: int, last: int, content: bytes) -> None:
-        """Content of the pages from ``first`` to ``last``; stacks are full of equal pages, which are there already."""
-        if (first, last, content) == self._written:
-            return
-        # Reading into one slot after the other scatters the content without a step of Python per chunk.
+        """Scatter the content: reading into one slot after the other takes no step of Python per chunk."""
         deque(map(BytesIO(content).readinto, self._slots[first * _CHUNKS : last * _CHUNKS]), maxlen=0)
-        self._written = (first, last, content)
 
     def _move_to(self, block: int) -> None:
         before, after = self._first.to_bytes(8, "little"), block.to_bytes(8, "little")
         for index in range(self._LOW, 8):
             if before[index] != after[index]:
-                step = 1 if index == self._LOW else 0
-                values = bytes(after[index] + step * (page * PAGE_SIZE >> 8 * index) for page in range(self.PAGES))
+                values = self._values(index, after[index])
                 for view in self._bytes[index]:
                     view[:] = values
         self._first = block
+
+    def _values(self, index: int, value: int) -> bytes:
+        """One byte of the offset of each page: only the lowest that changes counts within the block."""
+        if index > self._LOW:
+            return bytes((value,)) * self.PAGES
+        return b"".join(bytes((value + step,)) * _PAGES_PER_STEP for step in range(self.PAGES // _PAGES_PER_STEP))
 
 
 def _empty_page(page: int) -> bytes:

@@ -114,8 +114,13 @@ class Kubelet(rpc.RegistrationServicer):
                 return
             await changed.wait()
 
-    async def allocate(self, pod: str, container: str, amounts: Mapping[str, int]) -> ContainerDevices:
+    async def allocate(
+        self, pod: str, container: str, amounts: Mapping[str, int], *, is_init: bool = False
+    ) -> ContainerDevices:
         """Devices for one container, of every resource or of none; asked again, it gets the same.
+
+        Args:
+            is_init: whether the pod's next container may take them over.
 
         Raises:
             UnexpectedAdmissionError: ``sim.kubelet.devices`` when too few are healthy and free,
@@ -124,7 +129,7 @@ class Kubelet(rpc.RegistrationServicer):
         """
         if given := self._given.get((pod, container)):
             return given
-        claimed = self._devices.claim(pod, container, amounts)
+        claimed = self._devices.claim(pod, container, amounts, is_init=is_init)
         try:
             answers = [await self._ask(resource, ids) for resource, ids in claimed.items()]
         except BaseException:

@@ -27,7 +27,7 @@ from bastide.sim.result import EnclaveResult, Refusal
 from bastide.sim.state import LabState
 from bastide.sim.workloads import LabPod
 
-_NO_SIZE = "(the container asks for an enclave device and no EPC: the lab does not know its enclave and starts none)"
+_NO_SIZE = "(the container asks for SGX devices and no EPC: the lab does not know its enclave and starts none)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,8 @@ class LabNode:
             self._start(job, world)
             self._run([job], world)
             self._finish(job, world)
+            if _failed(job.result):
+                _never_begin(job, jobs)
         together = [job for job in jobs if job.ask.role is not Role.INIT]
         for job in together:
             self._start(job, world)
@@ -131,6 +133,24 @@ class LabNode:
         self._machine.cpu.eremove(job.inside.eid)
 
 
+def _failed(result: EnclaveResult) -> bool:
+    """Whether the container ended badly, as its kubelet sees it: attestation is none of the kubelet's business."""
+    return result.refusal is not None or bool(result.exit_code)
+
+
+def _never_begin(init: _Job, jobs: Sequence[_Job]) -> None:
+    """A pod whose init container failed goes no further."""
+    refusal = Refusal(
+        code="pod.init-failed",
+        message=f"it never began: init container {init.ask.name} failed",
+        hint="see the init container's own result",
+    )
+    for job in jobs:
+        waits = job.pod is init.pod and job.result.exit_code is None and job.result.refusal is None
+        if waits and job is not init:
+            job.result = replace(job.result, refusal=refusal)
+
+
 def _host(job: _Job, state: LabState) -> Host:
     container = at(job.pod.workload.admission.pod, job.ask.path)
     arguments = tuple(text(argument) for argument in sequence(at(container, ("args",))))
@@ -153,7 +173,9 @@ async def _granted(kubelet: Kubelet, pod: LabPod, ask: ContainerAsk) -> _Job:
     image = text(at(pod.workload.admission.pod, (*ask.path, "image")))
     result = EnclaveResult(container=ask.name, image=image, program="", epc_asked=ask.epc)
     try:
-        granted = await kubelet.allocate(pod.name, ask.name, {name: n for name, n in amounts.items() if n})
+        granted = await kubelet.allocate(
+            pod.name, ask.name, {name: n for name, n in amounts.items() if n}, is_init=ask.role is Role.INIT
+        )
     except BastideError as error:
         return _Job(pod=pod, ask=ask, granted=ContainerDevices(), result=replace(result, refusal=_refusal(error)))
     devices = [f"{node.container_path} ({node.permissions})" for node in granted.devices]

@@ -193,7 +193,9 @@ class NodeResult:
     lifecycle: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without a repr: asyncio writes out what its main task returned when it puts back a signal's handler, and of thousands
+# of pods that takes longer than placing them.
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LabResult:
     """The whole run.
 

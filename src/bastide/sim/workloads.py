@@ -20,6 +20,8 @@ from bastide.sim.result import FindingResult
 from bastide.units import Bytes
 
 DEFAULT_NAMESPACE = "default"
+MOST_PODS = 20_000
+"""Pods of one run: three times what a hundred nodes hold, and placed on a laptop while one waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +92,16 @@ def others(documents: Iterable[Document]) -> tuple[str, ...]:
 
 
 def pods_of(admitted: Iterable[AdmittedWorkload], nodes: Iterable[Node]) -> Iterator[LabPod]:
-    """The pods that the controllers would make; numbers stand where Kubernetes draws letters."""
+    """The pods that the controllers would make; numbers stand where Kubernetes draws letters.
+
+    Raises:
+        MalformedError: ``lab.pods.count``: more than ``MOST_PODS``.
+    """
+    all_of_them = tuple(admitted)
     names = [node.name for node in nodes]
+    _refuse_too_many(all_of_them, len(names))
     free = _FreeNames()
-    for workload in admitted:
+    for workload in all_of_them:
         base = workload.source.name or workload.source.kind.lower()
         if workload.source.kind == "DaemonSet":
             for name in names:
@@ -102,6 +110,20 @@ def pods_of(admitted: Iterable[AdmittedWorkload], nodes: Iterable[Node]) -> Iter
         for _ in range(workload.source.replicas):
             name = free.as_given(base) if workload.source.kind == "Pod" else free.numbered(base)
             yield LabPod(name=name, workload=workload)
+
+
+def _refuse_too_many(admitted: Iterable[AdmittedWorkload], nodes: int) -> None:
+    count = 0
+    for workload in admitted:
+        source = workload.source
+        count += nodes if source.kind == "DaemonSet" else source.replicas
+        if count > MOST_PODS:
+            raise MalformedError(
+                "lab.pods.count",
+                f"with {workload.label} the manifests make {count} pods, the lab runs at most {MOST_PODS}",
+                hint="lower replicas or parallelism, or run fewer files at once",
+                where=source.document.where(source.pod_path),
+            )
 
 
 class _FreeNames:

@@ -1,4 +1,4 @@
-"""Signing and checking tokens: RS256 and nothing else. All of JOSE that we use goes through this file.
+"""Signing and checking tokens: RS256, or ES256, and nothing else. All of JOSE that we use goes through this file.
 
 Source: RFC 7515 (JWS), RFC 7519 (JWT) section 4.1; form of header and body as in recorded tokens (reference
 attestation-service.md section 1).
@@ -13,11 +13,12 @@ from datetime import datetime
 from typing import Protocol
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import RSAKey
+from joserfc.jwk import ECKey, RSAKey
 
 from bastide.errors import ConfigError, MalformedError, UntrustedError
 from bastide.token.claims import DRAFT_CLAIM
@@ -25,6 +26,10 @@ from bastide.token.json_text import Json, read_json, write_json
 from bastide.token.jwks import Jwk, Jwks
 
 ALGORITHM = "RS256"
+EC_ALGORITHM = "ES256"
+ALGORITHMS = (ALGORITHM, EC_ALGORITHM)
+"""What a token may be signed with; Azure's Python client reads the first only."""
+
 JWT = "JWT"
 LARGEST_TOKEN = 512 * 1024
 SMALLEST_KEY = 2048
@@ -81,9 +86,45 @@ class RsaSigner:
 
         Another ``typ`` than JWT keeps what is no token (a checkpoint of an audit log) from being taken for one.
         """
-        header = {"alg": ALGORITHM, "jku": f"{self.issuer}/certs", "kid": self.jwk.kid, "typ": typ}
-        key = RSAKey.import_key(self.private_key)
-        return jws.serialize_compact(header, write_json(dict(claims)), key, registry=_registry())
+        return _signed(self, ALGORITHM, RSAKey.import_key(self.private_key), claims, typ)
+
+
+@dataclass(frozen=True, slots=True)
+class EcSigner:
+    """Signs with a key on P-256; for clients that read ES256.
+
+    Attributes:
+        private_key: the key.
+        certificate: as of ``RsaSigner``.
+        issuer: as of ``RsaSigner``.
+
+    Raises:
+        ConfigError: ``token.signer.size`` (another curve), ``token.signer.certificate``.
+    """
+
+    private_key: EllipticCurvePrivateKey
+    certificate: x509.Certificate
+    issuer: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.private_key.curve, SECP256R1):
+            raise ConfigError("token.signer.size", f"expected a key on P-256, seen {self.private_key.curve.name}")
+        if self.certificate.public_key() != self.private_key.public_key():
+            raise ConfigError("token.signer.certificate", "the signing certificate is not that of the signing key")
+
+    @property
+    def jwk(self) -> Jwk:
+        """The public key with its certificate."""
+        return Jwk(kid=key_id(self.private_key.public_key()), certificates=(self.certificate,))
+
+    def sign(self, claims: Mapping[str, Json], *, typ: str = JWT) -> str:
+        """The token, in the form of ``RsaSigner``'s."""
+        return _signed(self, EC_ALGORITHM, ECKey.import_key(self.private_key), claims, typ)
+
+
+def _signed(signer: Signer, algorithm: str, key: RSAKey | ECKey, claims: Mapping[str, Json], typ: str) -> str:
+    header = {"alg": algorithm, "jku": f"{signer.issuer}/certs", "kid": signer.jwk.kid, "typ": typ}
+    return jws.serialize_compact(header, write_json(dict(claims)), key, registry=_registry())
 
 
 def unsigned_token(claims: Mapping[str, Json], signer: Signer) -> str:
@@ -96,7 +137,7 @@ def unsigned_token(claims: Mapping[str, Json], signer: Signer) -> str:
     return ".".join((*parts, ""))
 
 
-def key_id(key: RSAPublicKey) -> str:
+def key_id(key: RSAPublicKey | EllipticCurvePublicKey) -> str:
     """Key id: standard base64 of SHA-256 over the PEM text of the public key and one NUL byte, 44 characters.
 
     Source: reproduced on recorded certificates (reference attestation-service.md section 1).
@@ -174,35 +215,42 @@ def _object(part: str, name: str, largest: int) -> dict[str, Json]:
 
 
 def _check_algorithm(header: Mapping[str, Json]) -> None:
-    if header.get("alg") != ALGORITHM:
+    if header.get("alg") not in ALGORITHMS:
         hint = "an unsigned token (alg none) is what a draft policy gives; it proves nothing"
-        message = f"expected algorithm {ALGORITHM}, seen {header.get('alg')!r}"
+        message = f"expected algorithm {' or '.join(ALGORITHMS)}, seen {header.get('alg')!r}"
         raise UntrustedError("token.algorithm", message, hint=hint if header.get("alg") == "none" else None)
 
 
-def _key(header: Mapping[str, Json], keys: Jwks) -> RSAPublicKey:
+def _key(header: Mapping[str, Json], keys: Jwks) -> RSAKey | ECKey:
+    """The key that the token names, if it is one for the token's algorithm."""
     kid = header.get("kid")
     if not isinstance(kid, str):
         raise UntrustedError("token.kid.missing", "the token does not name its key (kid)")
-    key = keys.rsa_key(kid)
+    key = keys.key(kid)
     if key is None:
-        message = f"no RSA key {kid!r} in the issuer's key set (there: {', '.join(keys.kids) or 'none'})"
+        message = f"no RSA or P-256 key {kid!r} in the issuer's key set (there: {', '.join(keys.kids) or 'none'})"
         raise UntrustedError("token.kid.unknown", message, hint="fetch the key set again: keys rotate")
+    expected = ALGORITHM if isinstance(key, RSAPublicKey) else EC_ALGORITHM
+    if header.get("alg") != expected:
+        message = f"expected algorithm {expected}, that of the key, seen {header.get('alg')!r}"
+        raise UntrustedError("token.algorithm", message)
+    if isinstance(key, EllipticCurvePublicKey):
+        return ECKey.import_key(key)
     if key.key_size < SMALLEST_KEY:
         message = f"expected an RSA key of at least {SMALLEST_KEY} bits, seen {key.key_size}"
         raise UntrustedError("token.algorithm", message)
-    return key
+    return RSAKey.import_key(key)
 
 
-def _check_signature(token: str, key: RSAPublicKey) -> None:
+def _check_signature(token: str, key: RSAKey | ECKey) -> None:
     try:
-        jws.deserialize_compact(token, RSAKey.import_key(key), registry=_registry())
+        jws.deserialize_compact(token, key, registry=_registry())
     except (JoseError, ValueError) as error:
         raise UntrustedError("token.signature", f"the signature is not good: {str(error)[:120]}") from None
 
 
 def _registry() -> jws.JWSRegistry:
-    registry = jws.JWSRegistry(algorithms=[ALGORITHM])
+    registry = jws.JWSRegistry(algorithms=list(ALGORITHMS))
     registry.max_header_length = _LARGEST_HEADER
     registry.max_payload_length = LARGEST_TOKEN
     registry.max_signature_length = _LARGEST_SIGNATURE

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bastide.errors import MalformedError
 from bastide.token.json_text import Json, read_json
@@ -28,12 +30,26 @@ class Jwk:
     certificates: tuple[x509.Certificate, ...]
 
     def build(self) -> dict[str, Json]:
-        """Members ``kid``, ``kty`` (RSA) and ``x5c`` (standard base64 of DER, one line each).
+        """Members ``kid``, ``kty`` and ``x5c`` (standard base64 of DER, one line each), of an EC key the point as well.
 
         Every entry has an ``x5c``: Azure's Python client fails on the whole set when one lacks it.
         """
         chain: list[Json] = [base64.b64encode(one.public_bytes(Encoding.DER)).decode() for one in self.certificates]
-        return {"kid": self.kid, "kty": "RSA", "x5c": chain}
+        key = _public_key(self.certificates[0])
+        if not isinstance(key, EllipticCurvePublicKey):
+            return {"kid": self.kid, "kty": "RSA", "x5c": chain}
+        point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+        x, y = (base64.urlsafe_b64encode(half).rstrip(b"=").decode() for half in (point[:32], point[32:]))
+        return {
+            "alg": "ES256",
+            "crv": "P-256",
+            "kid": self.kid,
+            "kty": "EC",
+            "use": "sig",
+            "x": x,
+            "x5c": chain,
+            "y": y,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +77,20 @@ class Jwks:
         """The ids of all keys."""
         return tuple(key.kid for key in self.keys)
 
-    def rsa_key(self, kid: str) -> RSAPublicKey | None:
-        """The RSA key named ``kid``, None when there is none (or it is of another type)."""
-        for key in self.keys:
-            if key.kid == kid:
-                public = _public_key(key.certificates[0])
+    def key(self, kid: str) -> RSAPublicKey | EllipticCurvePublicKey | None:
+        """The RSA or P-256 key named ``kid``, None when there is none (or it is of another type)."""
+        for one in self.keys:
+            if one.kid == kid:
+                public = _public_key(one.certificates[0])
+                if isinstance(public, EllipticCurvePublicKey):
+                    return public if isinstance(public.curve, SECP256R1) else None
                 return public if isinstance(public, RSAPublicKey) else None
         return None
+
+    def rsa_key(self, kid: str) -> RSAPublicKey | None:
+        """The RSA key named ``kid``, None when there is none (or it is of another type)."""
+        public = self.key(kid)
+        return public if isinstance(public, RSAPublicKey) else None
 
 
 def jwks(keys: Sequence[Jwk]) -> dict[str, Json]:
@@ -92,7 +115,7 @@ def _certificate(text: Json, where: str) -> x509.Certificate:
         raise MalformedError("token.jwks.certificate", message, where=where) from None
 
 
-def _public_key(certificate: x509.Certificate) -> object:
+def _public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
     try:
         return certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):

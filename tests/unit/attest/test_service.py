@@ -312,3 +312,9 @@ def _real_collateral() -> Collateral:
         root_ca_crl=(folder / "root_ca_crl.der").read_bytes(),
         tcb_signing_chain=(folder / "tcb_signing_chain.pem").read_bytes(),
     )
+
+
+def test_a_quote_of_a_trust_domain_is_refused_like_any_other_that_is_no_enclaves() -> None:
+    quote = sgx_values.later_quote(4, sgx_values.td_report())
+    answer = _refused(AttestRequest(quote=quote.build()))
+    assert (answer.code, answer.refused_by.name, answer.verdict) == ("InvalidParameter", "quote.format", None)

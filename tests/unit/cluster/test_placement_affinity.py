@@ -1,9 +1,9 @@
 import pytest
 
-from bastide.cluster.placement.affinity import required_terms
+from bastide.cluster.placement.affinity import named_nodes, required_terms
 from bastide.errors import MalformedError
 
-LABELS = {"zone": "a", "gen": "3", "word": "x"}
+LABELS = {"zone": "a", "gen": "3", "word": "x", "wide": "9223372036854775808"}
 
 
 def matches(*terms, name="n1"):
@@ -44,6 +44,7 @@ def test_matches(term):
         expression("gen", "Lt", "3"),
         expression("absent", "Gt", "0"),
         expression("word", "Lt", "9"),
+        expression("wide", "Gt", "0"),
         {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]},
         {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]},
     ],
@@ -101,3 +102,27 @@ def test_refuses_required_affinity_without_terms(raw):
     with pytest.raises(MalformedError) as caught:
         required_terms(raw)
     assert caught.value.code == "cluster.affinity.terms"
+
+
+def by_name(*names, operator="In"):
+    return {"matchFields": [{"key": "metadata.name", "operator": operator, "values": [name]} for name in names]}
+
+
+@pytest.mark.parametrize(
+    ("terms", "names"),
+    [
+        ([by_name("n1")], {"n1"}),
+        ([by_name("n1"), by_name("n2")], {"n1", "n2"}),
+        ([by_name("n1", "n2")], set()),
+        ([by_name("n1") | expression("zone", "Exists")], {"n1"}),
+        ([by_name("n1"), expression("zone", "Exists")], None),
+        ([by_name("n1", operator="NotIn")], None),
+        ([expression("zone", "Exists")], None),
+    ],
+)
+def test_knows_the_nodes_that_alone_can_match(terms, names):
+    assert named_nodes(required_terms({"nodeSelectorTerms": terms})) == names
+
+
+def test_a_pod_without_affinity_names_no_nodes():
+    assert named_nodes(None) is None

@@ -119,3 +119,27 @@ def test_refuses_two_nodes_of_one_name():
     with pytest.raises(ConfigError) as caught:
         place([], [node("a"), node("b"), node("a")])
     assert caught.value.code == "cluster.node.duplicate"
+
+
+def named(*names):
+    terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]} for name in names]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"affinity": {"nodeAffinity": required}}
+
+
+def test_only_nodes_that_affinity_names_are_looked_at():
+    nodes = [node("a"), node("b"), node("c", cpu=100)]
+    placed, pending, nowhere = place(
+        [
+            pod("p", **named("b")),
+            pod("q", {"cpu": "1"}, **named("c", "absent")),
+            pod("r", **named("absent")),
+        ],
+        nodes,
+    )
+    assert placed.node == "b"
+    assert [reason.node for reason in pending.reasons] == ["c"]
+    assert pending.summary == (
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't satisfy plugin(s) [NodeAffinity]."
+    )
+    assert (nowhere.node, nowhere.reasons) == (None, ())

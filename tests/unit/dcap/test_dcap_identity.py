@@ -77,6 +77,15 @@ def test_refuses_levels_that_repeat_an_svn() -> None:
     assert code_of(BODY | {"tcbLevels": [level, level | {"tcbStatus": "Revoked"}]}) == "qe.identity.invalid"
 
 
+def test_of_two_levels_of_one_svn_the_later_counts_as_in_intels_library() -> None:
+    level = BODY["tcbLevels"][0]
+    later = level | {"tcbStatus": "Revoked", "tcbDate": "2099-01-01T00:00:00Z"}
+    for levels in ([level, later], [later, level]):
+        reached = parse(BODY | {"tcbLevels": levels}).level_for(8)
+        assert reached is not None
+        assert reached.status is TcbStatus.REVOKED
+
+
 @pytest.mark.parametrize("version", [0, 1, 3])
 def test_refuses_other_versions_by_a_code_of_their_own(version: int) -> None:
     assert code_of(BODY | {"version": version}) == "qe.identity.version"

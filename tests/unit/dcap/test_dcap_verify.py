@@ -1,5 +1,7 @@
+import doctest
 from dataclasses import replace
 from datetime import datetime
+from importlib import import_module
 
 import pytest
 
@@ -21,6 +23,11 @@ def test_verdict_carries_what_a_relying_party_reports() -> None:
     assert verdict.valid_from == ISSUED
     assert verdict.valid_until is not None
     assert verdict.valid_until > AT
+
+
+def test_the_example_in_the_documentation_runs() -> None:
+    results = doctest.testmod(import_module("bastide.dcap.verify"))
+    assert (results.attempted > 5, results.failed) == (True, 0)
 
 
 def test_checks_come_in_the_order_of_intels_calls() -> None:

@@ -156,6 +156,6 @@ def test_reads_relocations_with_and_without_addends() -> None:
     assert [(entry.offset, entry.addend) for entry in rel] == [(0x20, 0)]
 
 
-def test_reads_the_first_kind_of_content_not_for_sections_without_any() -> None:
+def test_a_section_without_bytes_in_the_file_is_empty() -> None:
     elf = ElfImage.parse(Elf(sections=(Sec(name=".bss", type=8, size=None, data=b"x"),)).build())
     assert bytes(elf.content(elf.sections[1])) == b""

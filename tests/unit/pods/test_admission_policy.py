@@ -105,6 +105,10 @@ def test_refuses_policy_file(raw: bytes, code: str, named: str) -> None:
         ("ghcr.io/example/pccs:1", "ghcr.io/example/pccs:2", False),
         (f"ghcr.io/example/pccs@{DIGEST}", f"ghcr.io/example/pccs:1@{DIGEST}", True),
         (f"ghcr.io/example/pccs@{DIGEST}", "ghcr.io/example/pccs:1", False),
+        ("ghcr.io/example/pccs", f"ghcr.io/example/pccs:1@{DIGEST}", True),
+        ("ghcr.io/example/pccs:1", f"ghcr.io/example/pccs:1@{DIGEST}", False),
+        (f"ghcr.io/example/pccs:1@{DIGEST}", f"ghcr.io/example/pccs:1@{DIGEST}", True),
+        (f"ghcr.io/example/pccs:1@{DIGEST}", f"ghcr.io/example/pccs@{DIGEST}", False),
     ],
 )
 def test_provision_rule_compares_the_image(rule_image: str | None, image: str | None, allowed: bool) -> None:

@@ -126,6 +126,12 @@ REFUSED: dict[str, tuple[Tree, str, Path]] = {
         "volume-device.guarded",
         (*SPEC_CONTAINER, "volumeDevices", 0, "devicePath"),
     ),
+    "no containers": (pod(), "pod.no-container", ("spec", "containers")),
+    "two containers of one name": (
+        pod(container(SGX), initContainers=[container()]),
+        "container.duplicate-name",
+        (*SPEC_CONTAINER, "name"),
+    ),
     "image with a space": (
         pod(container(SGX, image="oeciteam/sgx-test: 1.0")),
         "image.space",

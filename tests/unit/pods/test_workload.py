@@ -157,3 +157,28 @@ def test_asks_of_workloads_are_not_embedded() -> None:
     (document,) = read_documents(f"{{apiVersion: v1, kind: List, items: [{pod}, {custom}]}}".encode(), "w.yaml")
 
     assert [ask.path for ask in embedded_asks(document)] == [("items", 1, "limits")]
+
+
+def test_items_of_a_typed_list_take_kind_and_version_from_it() -> None:
+    limits = '{limits: {"sgx.intel.com/provision": 1}}'
+    pod = f"{{metadata: {{name: a}}, spec: {{containers: [{{name: main, resources: {limits}}}]}}}}"
+    (document,) = read_documents(f"apiVersion: v1\nkind: PodList\nitems: [{pod}]".encode(), "w.yaml")
+
+    assert [(workload.kind, workload.name) for workload in workloads(document)] == [("Pod", "a")]
+    assert passed_over(document) == ()
+    assert embedded_asks(document) == ()
+
+
+def test_items_of_a_typed_list_may_say_another_kind_themselves() -> None:
+    items = "[{kind: Job, apiVersion: batch/v1}, {kind: Service}]"
+    (document,) = read_documents(f"apiVersion: v1\nkind: PodList\nitems: {items}".encode(), "w.yaml")
+
+    assert [workload.kind for workload in workloads(document)] == ["Job"]
+    assert [(other.kind, other.api_version) for other in passed_over(document)] == [("Service", "v1")]
+
+
+def test_items_of_a_plain_list_without_kind_are_no_workloads() -> None:
+    (document,) = read_documents(b"apiVersion: v1\nkind: List\nitems: [{metadata: {name: a}}]", "w.yaml")
+
+    assert workloads(document) == ()
+    assert [(other.kind, other.name) for other in passed_over(document)] == [("", "a")]

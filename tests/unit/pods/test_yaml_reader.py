@@ -1,3 +1,5 @@
+from time import perf_counter
+
 import pytest
 import yaml
 
@@ -190,3 +192,16 @@ def test_reads_the_same_without_the_c_library(monkeypatch: pytest.MonkeyPatch) -
     assert read(text) == with_c
     assert refusal("a: [").code == "manifest.yaml"
     assert refusal("[" * 100_000).code == "manifest.too-deep"
+
+
+@pytest.mark.parametrize(("letter", "meaning"), [("y", True), ("Y", True), ("n", False), ("N", False)])
+def test_single_letters_are_booleans_as_kubectl_reads_them(letter: str, meaning: bool) -> None:
+    assert read(f"a: {letter}\nb: '{letter}'\n{letter}: 1") == {"a": meaning, "b": letter, str(meaning).lower(): 1}
+
+
+def test_many_sources_of_one_merge_take_time_in_proportion() -> None:
+    sources = ",".join(f"{{a{number}: 1}}" for number in range(30_000))
+    started = perf_counter()
+    (node,) = compose(f"<<: [{sources}]", "file")
+    assert node.size == 30_001
+    assert perf_counter() - started < 5

@@ -1,9 +1,10 @@
 import pytest
 
+from bastide.errors import MalformedError
 from bastide.sgx.measurement import Measurement
 from support.enclave_files import PAGE, REG_RW, REG_RX, PlainMeasurer
 
-SIZE = 1 << 40
+SIZE = 1 << 41
 BOUNDARIES = [0, PAGE, 63 * PAGE, 0xFF_F000, 0xFFFF_F000, 0xFF_FFF0_0000 - 5 * PAGE]
 
 
@@ -31,6 +32,45 @@ def test_many_added_pages_measure_like_one_after_the_other(offset: int, pages: i
     measurement = started()
     measurement.eadd_unmeasured_run(offset, pages, REG_RW)
     assert measurement.digest() == PlainMeasurer(SIZE).bare(offset, REG_RW, pages).digest()
+
+
+@pytest.mark.parametrize("offset", BOUNDARIES)
+@pytest.mark.parametrize("count", [0, 1, 4, 200])
+def test_copies_of_a_page_measure_like_one_after_the_other(offset: int, count: int) -> None:
+    measurement, expected = started(), PlainMeasurer(SIZE)
+    measurement.add_pages(0x4000_0000, REG_RX, b"other" * 4096)
+    expected.pages(0x4000_0000, REG_RX, b"other" * 4096)
+    measurement.add_copies(offset, REG_RW, b"\xcc" * PAGE, count)
+    if count:
+        expected.pages(offset, REG_RW, b"\xcc" * PAGE, count)
+    assert measurement.digest() == expected.digest()
+
+
+@pytest.mark.parametrize(
+    ("offset", "count", "code"),
+    [(0, -1, "measurement.offset"), (1, 4, "measurement.offset"), (SIZE - PAGE, 4, "measurement.offset")],
+)
+def test_refuses_copies_outside_of_the_enclave(offset: int, count: int, code: str) -> None:
+    with pytest.raises(MalformedError) as caught:
+        started().add_copies(offset, REG_RW, bytes(PAGE), count)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("size", [0, 1, PAGE - 1, 5 * PAGE + 1])
+def test_refuses_content_that_is_not_whole_pages(size: int) -> None:
+    with pytest.raises(MalformedError) as caught:
+        started().add_copies(0, REG_RW, bytes(size), 4)
+    assert caught.value.code == "measurement.data"
+    if size:
+        with pytest.raises(MalformedError) as caught:
+            started().add_pages(0, REG_RW, bytes(size))
+        assert caught.value.code == "measurement.data"
+
+
+def test_refuses_content_outside_of_the_enclave() -> None:
+    with pytest.raises(MalformedError) as caught:
+        started().add_pages(SIZE - PAGE, REG_RW, bytes(5 * PAGE))
+    assert caught.value.code == "measurement.offset"
 
 
 def test_blocks_are_rewritten_wholly_when_flags_place_or_content_change() -> None:

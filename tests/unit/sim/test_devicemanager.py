@@ -72,3 +72,29 @@ def test_asking_for_nothing_gives_nothing(manager, amount):
 def test_an_unknown_resource_is_refused(manager):
     with pytest.raises(UnexpectedAdmissionError, match="0 healthy and free"):
         manager.claim("p", "main", {"example.com/none": 1})
+
+
+def test_devices_of_an_init_container_go_on_to_the_containers_after_it(manager):
+    assert manager.claim("p", "first", {R: 1}, is_init=True) == {R: ("a",)}
+    assert manager.claim("p", "second", {R: 2}, is_init=True) == {R: ("a", "c")}
+    assert manager.claim("p", "main", {R: 1}) == {R: ("a",)}
+    assert manager.claim("p", "other", {R: 1}) == {R: ("c",)}
+    with pytest.raises(UnexpectedAdmissionError, match="0 healthy and free"):
+        manager.claim("p", "one too many", {R: 1})
+
+
+def test_a_container_takes_what_is_left_over_before_what_is_free(manager):
+    manager.claim("gone", "main", {R: 1})
+    manager.claim("p", "init", {R: 1}, is_init=True)
+    manager.release("gone")
+    assert manager.claim("p", "main", {R: 1}) == {R: ("c",)}
+
+
+def test_devices_left_over_are_nobody_elses_until_the_pod_ends(manager):
+    manager.claim("p", "init", {R: 2}, is_init=True)
+    with pytest.raises(UnexpectedAdmissionError):
+        manager.claim("q", "main", {R: 1})
+    manager.release("p")
+    assert manager.claim("q", "main", {R: 2}) == {R: ("a", "c")}
+    with pytest.raises(UnexpectedAdmissionError):
+        manager.claim("p", "main", {R: 1})

@@ -130,3 +130,25 @@ def test_a_container_without_the_enclave_device_is_refused_by_the_driver() -> No
     (enclave,) = results["bare"]
     assert enclave.refusal is not None
     assert enclave.refusal.code == "device.enclave.absent"
+
+
+def test_a_pod_goes_no_further_than_its_init_container_that_failed() -> None:
+    first = container("bastide.dev/lab/epc-eater:1Mi", "first", more='args: ["x"], ')
+    waiting = f"initContainers: [{first}, {container(SEALER, 'second')}], containers: ["
+    results, _ = run(job("two", kind="Pod").replace("containers: [", waiting) + job("other", kind="Pod"))
+    failed, second, main = results["two"]
+    assert (failed.exit_code, failed.refusal) == (2, None)
+    assert [one.refusal and one.refusal.code for one in (second, main)] == ["pod.init-failed"] * 2
+    assert [(one.mr_enclave, one.evidence, one.exit_code) for one in (second, main)] == [("", None, None)] * 2
+    assert results["other"][0].exit_code == 0
+
+
+def test_init_containers_leave_their_devices_to_the_containers_after_them() -> None:
+    node, _, world = place_of_work()
+    (pod,) = pods(
+        job("p", kind="Pod").replace("containers: [", f"initContainers: [{container(SEALER, 'i')}], containers: [")
+    )
+    all_of_them = tuple(replace(one, enclave=110) for one in pod.workload.request.containers)
+    request = replace(pod.workload.request, containers=all_of_them)
+    results, _ = asyncio.run(node.run([replace(pod, workload=replace(pod.workload, request=request))], world))
+    assert [one.exit_code for one in results["p"]] == [0, 0]

@@ -35,3 +35,11 @@ def test_bad_input_keeps_what_the_error_said() -> None:
     error = MalformedError("a.b", "wrong", hint="mend it", where="m.yaml:3")
     assert BadInput.of(error) == BadInput(code="a.b", message="wrong", hint="mend it", where="m.yaml:3")
     assert BadInput.of(MalformedError("a.b", "wrong")) == BadInput(code="a.b", message="wrong")
+
+
+def test_a_result_is_not_written_out_by_those_who_only_pass_it_on() -> None:
+    class Loud:
+        def __repr__(self) -> str:
+            raise AssertionError
+
+    repr(LabResult(pods=(Loud(),), nodes=()))  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from bastide.cluster.placement import Node, node_of_class
 from bastide.errors import ConfigError, MalformedError
 from bastide.pods.manifest import read_documents
 from bastide.pods.policy import DEFAULT_POLICY, AdmissionPolicy
-from bastide.sim.workloads import AdmittedWorkload, admit_workloads, others, pods_of
+from bastide.sim.workloads import MOST_PODS, AdmittedWorkload, admit_workloads, others, pods_of
 from support.labs import EPC, container, job, plain
 
 NODES = [node_of_class(name, find_class("DC4s_v3"), devices={}) for name in ("n1", "n2")]
@@ -127,3 +127,11 @@ def test_rules_that_cannot_be_read_name_the_file_and_the_field() -> None:
 def test_a_pod_with_two_containers_counts_both() -> None:
     two = job(kind="Pod").replace("containers: [", f"containers: [{container('redis:7', 'second')}, ")
     assert admitted(two)[0].request.epc == 20 << 20
+
+
+def test_a_run_takes_a_bounded_number_of_pods() -> None:
+    most = job("a", kind="Deployment", spec=f"replicas: {MOST_PODS - len(NODES)}, ") + job("b", kind="DaemonSet")
+    assert len(names(most)) == MOST_PODS
+    with pytest.raises(MalformedError) as caught:
+        names(most + plain("one-more"))
+    assert (caught.value.code, caught.value.where) == ("lab.pods.count", f"m.yaml:{most.count(chr(10)) + 1}")

@@ -239,3 +239,26 @@ def _sample(name: str) -> tuple[bytes, bytes]:
     sample = json.loads((folder / name).read_text())
     quote = bytes.fromhex(sample["QuoteHex"])
     return quote[16:] if "-oe-" in name else quote, bytes.fromhex(sample["EnclaveHeldDataHex"])
+
+
+def test_nonce_audience_profile_and_draft_stand_in_the_token_where_they_are_given() -> None:
+    frame = replace(_FRAME, nonce="n", audience="us", profile="maa", draft=True)
+    claims = sgx_claims(frame=frame, report=report_body(), collateral=_HASHES, tcb=_TCB, policy_hash="h")
+    told = {name: claims[name] for name in ("nonce", "aud", "x-bastide-profile", "x-bastide-draft")}
+    assert told == {"nonce": "n", "aud": "us", "x-bastide-profile": "maa", "x-bastide-draft": True}
+    assert {"nonce", "aud", "x-bastide-draft", "x-ms-policy-signer", "x-ms-inittime"}.isdisjoint(_claims())
+
+
+def test_init_time_data_show_when_they_are_json_and_the_policys_signer_as_given() -> None:
+    for raw, is_json, shown in ((b'{"a":1}', True, {"a": 1}), (b"bytes", False, None)):
+        claims = sgx_claims(
+            frame=_FRAME,
+            report=report_body(),
+            collateral=_HASHES,
+            tcb=_TCB,
+            policy_hash="h",
+            init_time=RuntimeData.parse(raw, is_json=is_json),
+            policy_signer={"kty": "RSA", "x5c": ["AA"]},
+        )
+        assert claims.get("x-ms-inittime") == shown
+        assert claims["x-ms-policy-signer"] == {"kty": "RSA", "x5c": ["AA"]}

@@ -6,14 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from bastide.attest.signing import token_signing_certificate
 from bastide.errors import ConfigError, MalformedError, UntrustedError
-from bastide.token.jose import RsaSigner, key_id, verify
+from bastide.token.jose import EcSigner, RsaSigner, key_id, unsigned_token, verify, verify_statement
 from bastide.token.json_text import Json
-from bastide.token.jwks import Jwk, Jwks
+from bastide.token.jwks import Jwk, Jwks, jwks
 from support.recorded import attestations, base64url, key_sets
 from support.tokens import ISSUER, NOW, keys_of, rsa_key, self_signed, signer
 
@@ -122,7 +123,7 @@ def test_recorded_tokens_verify_under_their_recorded_keys() -> None:
 
 
 @pytest.mark.parametrize("alg", ["none", "HS256", "ES256", "RS512", "PS256", "rs256", None, 1])
-def test_rejects_any_algorithm_but_rs256(alg: Json) -> None:
+def test_rejects_any_algorithm_but_that_of_the_key(alg: Json) -> None:
     assert _refusal(_raw_token(_good_header(alg=alg))) == "token.algorithm"
 
 
@@ -224,3 +225,62 @@ def test_rejects_a_token_for_another_audience(aud: Json, audience: str | None) -
 )
 def test_rejects_what_is_no_token(token: str, code: str) -> None:
     assert _refusal(token) == code
+
+
+# ES256, statements, drafts
+
+
+def _curve_signer(curve: ec.EllipticCurve | None = None) -> EcSigner:
+    key = ec.generate_private_key(curve or ec.SECP256R1())
+    start = NOW.replace(microsecond=0)
+    certificate = token_signing_certificate(
+        key, issuer=ISSUER, serial=1, not_before=start, not_after=start.replace(year=start.year + 1)
+    )
+    return EcSigner(key, certificate, ISSUER)
+
+
+def _claims() -> dict[str, Json]:
+    now = int(NOW.timestamp())
+    return {"iss": ISSUER, "nbf": now, "exp": now + 60}
+
+
+def test_an_es256_token_verifies_and_its_key_set_reads_back() -> None:
+    curve = _curve_signer()
+    keys = Jwks.parse(json.dumps(jwks((signer().jwk, curve.jwk))).encode())
+    assert verify(curve.sign(_claims()), keys, NOW, issuer=ISSUER) == _claims()
+    assert verify(signer().sign(_claims()), keys, NOW, issuer=ISSUER) == _claims()
+
+
+def test_rejects_an_es256_token_changed_or_of_another_key() -> None:
+    curve, other = _curve_signer(), _curve_signer()
+    head, body, signature = curve.sign(_claims()).split(".")
+    forged = other.sign(_claims()).split(".")[2]
+    for wrong in (forged, signature[:-4] + "AAAA", ""):
+        with pytest.raises(UntrustedError, match=r"token\.signature"):
+            verify(f"{head}.{body}.{wrong}", Jwks(keys=(curve.jwk,)), NOW, issuer=ISSUER)
+
+
+def test_an_ec_signer_wants_p256_and_its_own_certificate() -> None:
+    with pytest.raises(ConfigError, match=r"token\.signer\.size"):
+        _curve_signer(ec.SECP384R1())
+    with pytest.raises(ConfigError, match=r"token\.signer\.certificate"):
+        EcSigner(_curve_signer().private_key, _curve_signer().certificate, ISSUER)
+
+
+def test_a_statement_is_no_token_and_a_token_no_statement() -> None:
+    keys = keys_of(signer())
+    statement = signer().sign(_claims(), typ="statement+jwt")
+    assert verify_statement(statement, keys, typ="statement+jwt") == _claims()
+    with pytest.raises(UntrustedError, match=r"token\.type"):
+        verify(statement, keys, NOW, issuer=ISSUER)
+    with pytest.raises(UntrustedError, match=r"token\.type"):
+        verify_statement(signer().sign(_claims()), keys, typ="statement+jwt")
+
+
+def test_an_unsigned_token_names_its_issuers_key_and_never_verifies() -> None:
+    token = unsigned_token(_claims(), signer())
+    header = json.loads(base64url(token.split(".")[0]))
+    assert header == {"alg": "none", "jku": f"{ISSUER}/certs", "kid": signer().jwk.kid, "typ": "JWT"}
+    assert token.endswith(".")
+    with pytest.raises(UntrustedError, match=r"token\.algorithm"):
+        verify(token, keys_of(signer()), NOW, issuer=ISSUER)

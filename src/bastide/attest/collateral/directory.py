@@ -1,7 +1,8 @@
-"""Collateral from a directory: one bundle, or one in each of its folders; read anew when something changes.
+"""Collateral from a directory: one bundle, or as many as it has folders and JSON files; read anew when one changes.
 
-A bundle is a folder with the five parts under fixed names. A bundle that cannot be used after a change stays as it was
-before, so a half-written update never takes a platform away; what was wrong is told by :attr:`faults`.
+A bundle is a folder with the five parts under fixed names, or one JSON file (``dcap.bundle``). A bundle that cannot be
+used after a change stays as it was before, so a half-written update never takes a platform away; what was wrong is told
+by :attr:`CollateralDirectory.faults`.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from bastide.attest.collateral.catalogue import Bundle, Catalogue
 from bastide.dcap import Collateral, PreparedCollateral
+from bastide.dcap.bundle import read_bundle
 from bastide.dcap.collateral import MAX_PART_SIZE
 from bastide.errors import BastideError, ConfigError, UnavailableError
 from bastide.pki.chain import TrustAnchor
@@ -18,13 +20,14 @@ from bastide.sgx.quote import Quote
 PARTS = {
     "tcb_info": ("tcb_info.json",),
     "qe_identity": ("qe_identity.json",),
-    "pck_crl": ("pck_crl.der", "pck_crl.pem"),
-    "root_ca_crl": ("root_ca_crl.der", "root_ca_crl.pem"),
+    "pck_crl": ("pck_crl.der", "pck_crl.crl", "pck_crl.pem", "pck_crl.hex"),
+    "root_ca_crl": ("root_ca_crl.der", "root_ca_crl.crl", "root_ca_crl.pem", "root_ca_crl.hex"),
     "tcb_signing_chain": ("tcb_signing_chain.pem",),
 }
 """Each part of a bundle with the names that its file may have."""
 
 _MOST_BUNDLES = 1000
+_BUNDLE_SUFFIX = ".json"
 _Stamp = tuple[tuple[str, int, int, int], ...]
 
 
@@ -83,8 +86,7 @@ class CollateralDirectory:
 
     def _read(self, name: str, folder: Path) -> None:
         try:
-            collateral = Collateral(**{part: _read_part(folder, names) for part, names in PARTS.items()})
-            self._bundles[name] = Bundle.of(name, PreparedCollateral.of(collateral, self._root))
+            self._bundles[name] = Bundle.of(name, PreparedCollateral.of(_read_bundle(folder), self._root))
             self._faults.pop(name, None)
         except BastideError as error:
             self._faults[name] = str(error)
@@ -93,11 +95,17 @@ class CollateralDirectory:
         try:
             if any((self._folder / name).exists() for names in PARTS.values() for name in names):
                 return {self._folder.name: self._folder}
-            below = sorted(entry for entry in self._folder.iterdir() if entry.is_dir())
+            below = sorted(one for one in self._folder.iterdir() if one.is_dir() or one.suffix == _BUNDLE_SUFFIX)
         except OSError as error:
             message = f"cannot list it: {error.strerror}"
             raise UnavailableError("collateral.directory.unreadable", message, where=str(self._folder)) from error
         return {entry.name: entry for entry in below[:_MOST_BUNDLES] if not entry.name.startswith(".")}
+
+
+def _read_bundle(place: Path) -> Collateral:
+    if place.suffix == _BUNDLE_SUFFIX and place.is_file():
+        return read_bundle(_read_part(place.parent, (place.name,)))
+    return Collateral(**{part: _read_part(place, names) for part, names in PARTS.items()})
 
 
 def _read_part(folder: Path, names: tuple[str, ...]) -> bytes:
@@ -112,14 +120,14 @@ def _read_part(folder: Path, names: tuple[str, ...]) -> bytes:
     raise ConfigError("collateral.part.absent", f"expected a file {' or '.join(names)}")
 
 
-def _stamp(folder: Path) -> _Stamp:
+def _stamp(place: Path) -> _Stamp:
     """What tells that a file changed: name, time, size, inode."""
+    files = [place] if place.suffix == _BUNDLE_SUFFIX else [place / name for names in PARTS.values() for name in names]
     found = []
-    for names in PARTS.values():
-        for name in names:
-            try:
-                status = (folder / name).stat()
-            except OSError:
-                continue
-            found.append((name, status.st_mtime_ns, status.st_size, status.st_ino))
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        found.append((file.name, status.st_mtime_ns, status.st_size, status.st_ino))
     return tuple(found)

@@ -6,7 +6,6 @@ from starlette.routing import Route
 
 from bastide.attest.http.call import admit, answer, call_of, kind_of
 from bastide.attest.tenants import Role
-from bastide.token.jose import ALGORITHM
 from bastide.token.json_text import Json
 from bastide.token.jwks import jwks
 
@@ -36,13 +35,14 @@ async def _certs(request: Request) -> Response:
 
 
 async def _configuration(request: Request) -> Response:
-    issuer = call_of(request).desk.config.issuer
+    desk = call_of(request).desk
+    issuer = desk.config.issuer
     return answer(
         {
             "issuer": issuer,
             "jwks_uri": f"{issuer}/certs",
             "response_types_supported": ["token", "none"],
-            "id_token_signing_alg_values_supported": [ALGORITHM],
+            "id_token_signing_alg_values_supported": [desk.config.keys.algorithm],
             "revocation_endpoint": f"{issuer}/revoke",
             "claims_supported": list(_CLAIMS),
         }

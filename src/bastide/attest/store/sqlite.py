@@ -33,6 +33,10 @@ _BUSY_TIMEOUT = 5.0
 
 _PUT_KEY = """INSERT OR REPLACE INTO signing_key
     (tenant, kid, private_key, certificate, published_at, active_from) VALUES (?, ?, ?, ?, ?, ?)"""
+_AUDIT = """SELECT seq, CAST(body AS BLOB), CAST(hash AS BLOB) FROM audit_record
+    WHERE tenant = ? AND writer = ? AND seq > ? ORDER BY seq LIMIT ?"""
+"""Whoever changed the file may have left text where bytes were: it is read as bytes, and then found to be changed."""
+
 _PUT_CERTIFICATE = """INSERT INTO policy_certificate
     (tenant, thumbprint, certificate, added_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 
@@ -119,13 +123,7 @@ class SqliteStore:
 
     async def audit(self, tenant: str, writer: str, *, after: int, limit: int) -> tuple[AuditRecord, ...]:
         """See the port."""
-        rows = await self._read(
-            "SELECT seq, body, hash FROM audit_record WHERE tenant = ? AND writer = ? AND seq > ? ORDER BY seq LIMIT ?",
-            tenant,
-            writer,
-            after,
-            limit,
-        )
+        rows = await self._read(_AUDIT, tenant, writer, after, limit)
         return tuple(AuditRecord(tenant=tenant, writer=writer, seq=row[0], body=row[1], hash=row[2]) for row in rows)
 
     async def checkpoints(self, tenant: str) -> tuple[Checkpoint, ...]:

@@ -13,7 +13,7 @@ from bastide.cluster.placement.fields import list_at, mapping_at, text_at
 from bastide.errors import MalformedError
 from bastide.pods.tree import Path, dotted
 
-_INT64 = re.compile(r"[+-]?\d{1,19}", re.ASCII)
+_DIGITS = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _NAME_FIELD = "metadata.name"
 
 
@@ -52,7 +52,7 @@ class Requirement:
                 return self._compares(seen)
 
     def _compares(self, seen: str | None) -> bool:
-        if seen is None or not _INT64.fullmatch(seen):
+        if seen is None or not _is_int64(seen):
             return False
         label, bound = int(seen), int(self.values[0])
         return label > bound if self.operator is Operator.GT else label < bound
@@ -72,6 +72,22 @@ class Term:
         return all(one.matches(labels) for one in self.expressions) and all(
             one.matches({_NAME_FIELD: name}) for one in self.fields
         )
+
+    @property
+    def node_names(self) -> frozenset[str] | None:
+        """The nodes that the term names (each ``In`` names one); None where it names none."""
+        named = [frozenset(one.values) for one in self.fields if one.operator is Operator.IN]
+        return frozenset.intersection(*named) if named else None
+
+
+def named_nodes(terms: tuple[Term, ...] | None) -> frozenset[str] | None:
+    """The only nodes that can match, where every term names its nodes; else None.
+
+    Source: kube-scheduler, plugin NodeAffinity, PreFilter.
+    """
+    names = [term.node_names for term in terms or ()]
+    named = [one for one in names if one is not None]
+    return frozenset().union(*named) if named and len(named) == len(names) else None
 
 
 def required_terms(raw: object, path: Path = ()) -> tuple[Term, ...]:
@@ -126,9 +142,13 @@ def _check_values(operator: Operator, values: tuple[str, ...], path: Path) -> No
         case Operator.EXISTS | Operator.DOES_NOT_EXIST:
             wrong = "no value" if values else ""
         case Operator.GT | Operator.LT:
-            wrong = "" if len(values) == 1 and _INT64.fullmatch(values[0]) else "one whole number"
+            wrong = "" if len(values) == 1 and _is_int64(values[0]) else "one whole number of 64 bits"
     if wrong:
         raise _refusal("values", f"{operator} takes {wrong}, saw {list(values)[:3]}", path)
+
+
+def _is_int64(text: str) -> bool:
+    return _DIGITS.fullmatch(text) is not None and -(1 << 63) <= int(text) < 1 << 63
 
 
 def _refusal(what: str, message: str, path: Path) -> MalformedError:

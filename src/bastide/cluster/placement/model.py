@@ -144,7 +144,8 @@ class Placement:
         node: where it is bound; None while it is Pending.
         score: the winning node's score; None when none was needed.
         explanation: why this node, for people; empty while Pending.
-        reasons: every node's reasons, by node name, while Pending; else empty.
+        reasons: every node's reasons, by node name, while Pending; else empty. Where affinity names nodes, only
+            those are looked at.
         summary: one line as kube-scheduler's FailedScheduling event has it; empty when bound.
         not_modelled: rules that the manifest uses and that had no part in this decision.
     """

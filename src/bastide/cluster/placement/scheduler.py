@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bastide.cluster.placement.affinity import named_nodes
 from bastide.cluster.placement.filters import intolerable, mark_reasons
 from bastide.cluster.placement.model import Node, Placement, Pod, Reason, Requirements
 from bastide.cluster.placement.room import Room, Strategy
@@ -29,6 +30,7 @@ _FULL_SCORE = 100
 class _Candidates:
     """What never changes for pods of equal requirements: nodes whose marks allow them, and the others' reasons."""
 
+    looked_at: tuple[Room, ...]
     rooms: tuple[tuple[Room, int], ...]  # with the number of PreferNoSchedule taints that the pod does not tolerate
     marked: dict[str, tuple[Reason, ...]]
 
@@ -61,6 +63,7 @@ class _Scheduler:
         self._candidates: dict[Requirements, _Candidates] = {}
         self._bound = 0
         self._refused: dict[Requirements, tuple[int, tuple[Reason, ...], str]] = {}
+        self._by_name = {room.node.name: room for room in self._rooms}
         names = [room.node.name for room in self._rooms]
         for before, name in pairwise(names):
             if before == name:
@@ -85,14 +88,22 @@ class _Scheduler:
         )
 
     def _look_at_marks(self, ask: Requirements) -> _Candidates:
+        looked_at = self._worth_a_look(ask)
         rooms, marked = [], {}
-        for room in self._rooms:
+        for room in looked_at:
             reasons = mark_reasons(ask, room.node)
             if reasons:
                 marked[room.node.name] = reasons
             else:
                 rooms.append((room, len(intolerable(ask, room.node, (Effect.PREFER_NO_SCHEDULE,)))))
-        return _Candidates(rooms=tuple(rooms), marked=marked)
+        return _Candidates(looked_at=looked_at, rooms=tuple(rooms), marked=marked)
+
+    def _worth_a_look(self, ask: Requirements) -> tuple[Room, ...]:
+        """All nodes, unless affinity names some: a DaemonSet would walk a large cluster once for each of its nodes."""
+        names = named_nodes(ask.affinity)
+        if names is None:
+            return self._rooms
+        return tuple(self._by_name[name] for name in sorted(names) if name in self._by_name)
 
     def _choose(self, ask: Requirements, candidates: _Candidates) -> _Choice | None:
         feasible = [(room, unwanted) for room, unwanted in candidates.rooms if room.fits(ask)]
@@ -126,20 +137,22 @@ class _Scheduler:
         return f"{text}; first by name of {ties} equals" if ties > 1 else text
 
     def _refuse(self, ask: Requirements) -> tuple[int, tuple[Reason, ...], str]:
-        """Reasons of all nodes; equal pods without a binding in between share one answer."""
+        """Reasons of all nodes looked at; equal pods without a binding in between share one answer."""
         known = self._refused.get(ask)
         if known is None or known[0] != self._bound:
-            marked = self._candidates[ask].marked
-            by_node = [marked.get(room.node.name, ()) + room.shortages(ask) for room in self._rooms]
+            candidates = self._candidates[ask]
+            by_node = [candidates.marked.get(room.node.name, ()) + room.shortages(ask) for room in candidates.looked_at]
             reasons = tuple(reason for of_node in by_node for reason in of_node)
-            known = self._refused[ask] = (self._bound, reasons, _summary(by_node))
+            known = self._refused[ask] = (self._bound, reasons, _summary(by_node, len(self._rooms)))
         return known
 
 
-def _summary(by_node: list[tuple[Reason, ...]]) -> str:
+def _summary(by_node: list[tuple[Reason, ...]], nodes: int) -> str:
     """kube-scheduler's line. It stops at a node's first failing plugin, so later reasons do not count here."""
-    if not by_node:
+    if not nodes:
         return "no nodes available to schedule pods"
     counts = Counter(reason.message for reasons in by_node for reason in reasons if reason.plugin == reasons[0].plugin)
+    if unseen := nodes - len(by_node):
+        counts["node(s) didn't satisfy plugin(s) [NodeAffinity]"] = unseen
     listed = ", ".join(sorted(f"{count} {message}" for message, count in counts.items()))
-    return f"0/{len(by_node)} nodes are available: {listed}."
+    return f"0/{nodes} nodes are available: {listed}."

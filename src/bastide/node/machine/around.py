@@ -37,7 +37,7 @@ def read_facts(files: NodeFiles) -> NodeFacts:
     around = Surroundings(
         cpu_model=model[1] if model else "",
         kernel_flags=flags_of(cpuinfo),
-        kernel_options=None if config is None else tuple(sorted(_OPTIONS.findall(config))),
+        kernel_options=None if config is None else kernel_options(config),
         kernel_devices=tuple(name for name, path in SYSFS_DEVICES.items() if look.exists(Signal.DRIVER, [path])),
         cpu_epc=cpu.epc,
         quote_provider=provider,
@@ -63,6 +63,11 @@ def registered_resources(checkpoint: bytes | None) -> tuple[str, ...] | None:
     if not isinstance(devices, dict):
         return None
     return tuple(sorted(str(name) for name in devices))[:_MOST_RESOURCES]
+
+
+def kernel_options(config: str) -> tuple[str, ...]:
+    """Settings of a kernel's configuration that concern SGX, such as ``X86_SGX=y``."""
+    return tuple(sorted(_OPTIONS.findall(config)))
 
 
 def ownership_setting(config: str) -> str | None:

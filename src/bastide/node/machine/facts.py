@@ -1,6 +1,6 @@
 """What is known of a node for diagnosis: its inventory and what surrounds it, as values without secrets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bastide.node.inventory import EpcSection, NodeInventory
 from bastide.node.quoteprovider import QuoteProviderConfig
@@ -39,5 +39,5 @@ class Surroundings:
 class NodeFacts:
     """Everything that ``show`` and ``doctor`` look at."""
 
-    inventory: NodeInventory = NodeInventory()
-    around: Surroundings = Surroundings()
+    inventory: NodeInventory = field(default_factory=NodeInventory)
+    around: Surroundings = field(default_factory=Surroundings)

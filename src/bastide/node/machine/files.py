@@ -82,7 +82,7 @@ class FolderFiles:
     def read(self, path: str) -> bytes:
         """See ``NodeFiles``; what is no regular file is not read, so that a FIFO cannot stop us."""
         descriptor = os.open(self._resolved(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise OSError("not a regular file")
             return file.read(LARGEST_FILE)

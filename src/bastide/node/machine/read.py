@@ -1,7 +1,7 @@
 """From a node's files and CPUID to its inventory.
 
-Source: Intel SDM vol. 2A, CPUID leaves 07H and 12H; Linux ABI /sys/devices/system/node/nodeX/x86/sgx_total_bytes (5.17),
-Documentation/arch/x86/sgx.rst, Documentation/admin-guide/cgroup-v2.rst (misc.capacity).
+Source: Intel SDM vol. 2A, CPUID leaves 07H and 12H; Linux ABI /sys/devices/system/node/nodeX/x86/sgx_total_bytes
+(since 5.17), Documentation/arch/x86/sgx.rst, Documentation/admin-guide/cgroup-v2.rst (misc.capacity).
 """
 
 import re
@@ -36,7 +36,7 @@ DEVICE_PATHS = {
 """Where a device node may be, by role, newest driver first."""
 
 _CGROUP = "/sys/fs/cgroup"
-_CAPACITIES = (f"{_CGROUP}/misc.capacity", f"{_CGROUP}/misc/misc.capacity")
+_CAPACITIES = tuple(f"{_CGROUP}{each}/misc.capacity" for each in ("", "/unified", "/misc"))
 _NOT_THE_ROOT = f"{_CGROUP}/cgroup.events"
 _SGX_LEAF = 0x12
 _FEATURE_LEAF = 7

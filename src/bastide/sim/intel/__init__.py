@@ -36,6 +36,7 @@ from bastide.sim.intel.documents import (
     sign_document,
 )
 from bastide.sim.intel.pki import FMSPC, Pki, certification_data, issue_pck, platform
+from bastide.sim.intel.specimen import Specimen, specimen
 
 __all__ = [
     "FMSPC",
@@ -46,6 +47,7 @@ __all__ = [
     "QeIdentityDocument",
     "QeLevel",
     "Signer",
+    "Specimen",
     "TcbInfoDocument",
     "TcbLevel",
     "TdxModuleDocument",
@@ -64,6 +66,7 @@ __all__ = [
     "root_crl_profile",
     "root_profile",
     "sign_document",
+    "specimen",
     "tcb_info_document",
     "tcb_signing_profile",
     "td_qe_identity_document",

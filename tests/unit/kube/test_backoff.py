@@ -1,6 +1,6 @@
 import pytest
 
-from bastide.node.backoff import Backoff
+from bastide.kube.backoff import Backoff
 
 
 @pytest.mark.parametrize(("chance", "share"), [(0.0, 0.5), (0.5, 0.75), (0.999, 0.9995)])

@@ -1,0 +1,179 @@
+"""The agent's process: wires ports to adapters, and runs all parts together.
+
+A node without SGX parks: one look at the hardware every few seconds and a health page; no registration, no label, and
+gRPC is not even loaded until a driver appears.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+
+from bastide.errors import BastideError
+from bastide.kube.access import ClusterAccess
+from bastide.kube.client import ApiClient, resource_path
+from bastide.node.devices import DeviceLimits
+from bastide.node.epc import NO_RESERVE
+from bastide.node.httpd import Page, web_server
+from bastide.node.inventory import DeviceRole
+from bastide.node.keeper import KeeperSettings, NodeKeeper, release
+from bastide.node.machine.bundle import this_machine
+from bastide.node.machine.hardware import MachineHardware
+from bastide.node.machine.usage import kernel_counters, read_usage
+from bastide.node.podshere import PodsHere
+from bastide.node.ports import DevicePlugins, Hardware
+from bastide.units import Bytes
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """What a person may set.
+
+    Attributes:
+        plugin_dir: the kubelet's device plugin folder.
+        limits: devices offered per resource.
+        epc_reserve: bytes of EPC not offered to pods.
+        node_name: the Node object to keep; empty: none is.
+        keeper: how it is kept.
+        listen: host and port of the metrics and health pages.
+        root: the machine's root folder, for usage of EPC.
+        parked_interval: seconds between two looks at the hardware of a node without SGX.
+    """
+
+    plugin_dir: Path = Path("/var/lib/kubelet/device-plugins")
+    limits: DeviceLimits = field(default_factory=DeviceLimits)
+    epc_reserve: Bytes = NO_RESERVE
+    node_name: str = ""
+    keeper: KeeperSettings = field(default_factory=KeeperSettings)
+    listen: tuple[str, int] = ("127.0.0.1", 9109)
+    root: Path = Path("/")
+    parked_interval: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What works once there is SGX."""
+
+    plugins: DevicePlugins
+    keeper: NodeKeeper | None
+    pods: PodsHere | None
+
+
+class NodeService:
+    """The whole agent of one node. ``port`` is that of its pages once it runs."""
+
+    def __init__(
+        self, hardware: Hardware, client: ApiClient | None, options: NodeOptions, chance: Callable[[], float]
+    ) -> None:
+        self._hardware = hardware
+        self._client = client if options.node_name else None
+        self._options = options
+        self._chance = chance
+        self._parts: _Parts | None = None
+        self.port = 0
+
+    async def run(self) -> None:
+        """Work until cancelled. Nothing is taken back at the end: an upgrade looks the same."""
+        host, port = self._options.listen
+        pages = {"/metrics": self._metrics, "/healthz": self._health, "/readyz": self._readiness}
+        async with web_server(pages, host=host, port=port) as self.port:
+            if not self._has_sgx():
+                await self._park()
+            self._parts = parts = self._build()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(parts.plugins.run())
+                for part in (parts.keeper, parts.pods):
+                    if part is not None:
+                        tasks.create_task(part.run())
+
+    def _has_sgx(self) -> bool:
+        return self._hardware.inventory().device_node(DeviceRole.ENCLAVE) is not None
+
+    async def _park(self) -> None:
+        _LOG.info("no SGX device on this node: parked until one appears")
+        if self._client is not None:
+            await self._forget(self._client)
+        while True:
+            await asyncio.sleep(self._options.parked_interval)
+            if self._has_sgx():
+                return
+
+    async def _forget(self, client: ApiClient) -> None:
+        """Capacity and labels that this node has from a time when it had SGX would draw pods that cannot run."""
+        try:
+            await release(client, await client.get(resource_path("api", "v1", "nodes", self._options.node_name)))
+        except BastideError as error:
+            _LOG.warning("%s", error)
+
+    def _build(self) -> _Parts:
+        from bastide.node.agent import AgentSettings, NodeAgent
+
+        options = self._options
+        settings = AgentSettings(plugin_dir=options.plugin_dir, limits=options.limits, epc_reserve=options.epc_reserve)
+        agent = NodeAgent(self._hardware, settings, chance=self._chance)
+        if self._client is None:
+            return _Parts(plugins=agent, keeper=None, pods=None)
+        keeper = NodeKeeper(
+            self._client,
+            options.node_name,
+            inventory=self._hardware.inventory,
+            wanted=agent.epc_capacity,
+            chance=self._chance,
+            settings=options.keeper,
+        )
+        pods = PodsHere(self._client, options.node_name, chance=self._chance, follow=options.keeper.follow)
+        return _Parts(plugins=agent, keeper=keeper, pods=pods)
+
+    async def _metrics(self) -> Page:
+        from bastide.node.exporter import CONTENT_TYPE, Reading, metrics_text
+
+        parts, root = self._parts, self._options.root
+        usage = await asyncio.to_thread(read_usage, root)
+        here = parts.pods.pods if parts and parts.pods else None
+        reading = Reading(
+            inventory=self._hardware.inventory(),
+            offered=parts.plugins.epc_capacity() if parts else Bytes(0),
+            watched=parts.plugins.watched() if parts else {},
+            keeper=parts.keeper.state if parts and parts.keeper else None,
+            pods=None if here is None else tuple(here.values()),
+            usage=usage,
+            kernel_counters=kernel_counters(root),
+        )
+        return Page(body=metrics_text(reading), content_type=CONTENT_TYPE)
+
+    async def _health(self) -> Page:
+        """It answers, so the loop runs."""
+        return Page()
+
+    async def _readiness(self) -> Page:
+        reasons = self._missing()
+        if not reasons:
+            return Page(body=b"ok\n" if self._parts else b"ok: parked, no SGX on this node\n")
+        return Page(status=HTTPStatus.SERVICE_UNAVAILABLE, body="".join(f"{each}\n" for each in reasons).encode())
+
+    def _missing(self) -> tuple[str, ...]:
+        """What a pod that asks for SGX would still miss."""
+        if self._parts is None:
+            return ()
+        watched = self._parts.plugins.watched()
+        missing = [f"{resource}: no kubelet listens" for resource, is_so in watched.items() if not is_so]
+        keeper = self._parts.keeper.state if self._parts.keeper else None
+        if keeper and not keeper.ready:
+            missing.append(f"node object: {keeper.fault or 'EPC or devices are not allocatable yet'}")
+        return tuple(missing)
+
+
+def build_node(access: ClusterAccess | None, options: NodeOptions, *, chance: Callable[[], float]) -> NodeService:
+    """The agent of this machine.
+
+    Args:
+        access: to the API server; None: no Node object is kept, devices alone are served.
+        options: settings.
+        chance: random numbers in [0, 1) for all back-offs.
+    """
+    client = ApiClient(access, chance=chance) if access is not None else None
+    return NodeService(MachineHardware(this_machine()), client, options, chance)

@@ -1,0 +1,105 @@
+"""A small client of the box's API server: JSON over TLS, through a socket made in the box's network."""
+
+import ctypes
+import http.client
+import json
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from e2e.certs import NODE_ADDRESS
+
+type_of_patch = {"json": "application/json-patch+json", "merge": "application/merge-patch+json"}
+_CLONE_NEWNET = 0x40000000
+
+
+class ApiError(Exception):
+    """The API server's refusal: HTTP status and message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class Api:
+    """Requests as the cluster's administrator; each on a connection of its own, so a restarted server is no matter."""
+
+    def __init__(self, network: Callable[[], Path], pki: Path) -> None:
+        self._network = network
+        self._tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+        self._tls.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+
+    def get(self, path: str) -> Any:
+        """The object or list at ``path``."""
+        return json.loads(self.raw("GET", path))
+
+    def create(self, path: str, value: dict[str, Any]) -> Any:
+        """Create ``value`` in the collection at ``path``."""
+        return json.loads(self.raw("POST", path, value))
+
+    def patch(self, path: str, changes: object, *, kind: str = "json") -> Any:
+        """Change the object at ``path`` by a JSON patch, or by a merge patch."""
+        return json.loads(self.raw("PATCH", path, changes, content=type_of_patch[kind]))
+
+    def delete(self, path: str) -> None:
+        """Delete what is at ``path``, a collection's objects included; nothing there is well too."""
+        try:
+            self.raw("DELETE", path)
+        except ApiError as error:
+            if error.status != http.client.NOT_FOUND:
+                raise
+
+    def raw(self, method: str, path: str, value: object = None, *, content: str = "application/json") -> str:
+        """One request; the answer's text.
+
+        Raises:
+            ApiError: for every status of 400 and more.
+        """
+        connection = http.client.HTTPSConnection(NODE_ADDRESS, 6443, timeout=60)
+        connection.sock = self._tls.wrap_socket(
+            connect_in(self._network(), (NODE_ADDRESS, 6443)), server_hostname=NODE_ADDRESS
+        )
+        try:
+            body = None if value is None else json.dumps(value)
+            connection.request(method, path, body, {"Content-Type": content})
+            response = connection.getresponse()
+            text = response.read().decode(errors="replace")
+        finally:
+            connection.close()
+        if response.status >= http.client.BAD_REQUEST:
+            raise ApiError(response.status, text)
+        return text
+
+
+def connect_in(network: Path, address: tuple[str, int]) -> socket.socket:
+    """A connection made inside a network namespace: a socket stays where it was made.
+
+    A thread of its own goes there and ends there, so nothing else of this process ever leaves the host's network.
+    """
+
+    def connect() -> socket.socket:
+        libc = ctypes.CDLL(None, use_errno=True)
+        with network.open() as namespace:
+            if libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), f"cannot enter {network}: {os.strerror(ctypes.get_errno())}")
+        return socket.create_connection(address, timeout=60)
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(connect).result()
+
+
+def eventually(check: Callable[[], Any], *, seconds: float = 120, every: float = 0.2) -> Any:
+    """What ``check`` gives as soon as it raises no AssertionError and no trouble of the network; its last error else."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return check()
+        except (AssertionError, ApiError, OSError, http.client.HTTPException):
+            if time.monotonic() > end:
+                raise
+        time.sleep(every)

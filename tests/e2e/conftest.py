@@ -1,0 +1,63 @@
+"""Real Kubernetes parts for the tests of this folder, which `make e2e` runs and `make test` leaves alone."""
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.box import Box
+from e2e.cluster import Cluster
+
+collect_ignore_glob = [] if os.environ.get("BASTIDE_E2E") == "1" else ["test_*.py"]
+
+LOGS = Path(tempfile.gettempdir()) / "bastide-e2e-logs"
+DEVICES = 110
+RESOURCES = ("sgx.intel.com/enclave", "sgx.intel.com/provision", "bastide.dev/quote")
+
+
+@pytest.fixture(scope="session")
+def rounds() -> int:
+    """How often each part is restarted."""
+    return 20 if os.environ.get("BASTIDE_E2E_FULL") == "1" else 3
+
+
+@pytest.fixture(scope="session")
+def started_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster of one node with our agent at work, for the whole run."""
+    box = Box(Path(os.environ["BASTIDE_E2E_BINARIES"]))
+    failed = True
+    try:
+        cluster = Cluster(box, Path(sys.executable))
+        cluster.start()
+        cluster.agent.start()
+        for resource in RESOURCES:
+            cluster.offers(resource, DEVICES)
+        yield cluster
+        failed = request.session.testsfailed > 0
+    finally:
+        if failed and os.environ.get("BASTIDE_E2E_KEEP") == "1":
+            _wait_for_looker(request, box)
+        box.remove(keep_logs_in=LOGS if failed else None)
+        if failed:
+            sys.stderr.write(f"\ne2e: logs of every part: {LOGS}\n")
+
+
+def _wait_for_looker(request: pytest.FixtureRequest, box: Box) -> None:
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        sys.stderr.write(f"\ne2e: the box is kept; look into it with {box.folder}/enter, end it with Ctrl-C here\n")
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            return
+
+
+@pytest.fixture
+def cluster(started_cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster without any pod, all its parts running."""
+    yield started_cluster
+    started_cluster.require_alive()
+    started_cluster.remove_all_pods()

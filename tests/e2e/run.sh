@@ -1,0 +1,46 @@
+#!/bin/sh
+# The end-to-end tests: real Kubernetes parts in a box of their own. Arguments go to pytest. See docs/guide/e2e.md.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+PYTHON=${BASTIDE_E2E_PYTHON:-$root/.venv/bin/python}
+PACKAGES="runc containernetworking-plugins iproute2 iptables conntrack busybox-static"
+
+say() { echo "e2e: $*" >&2; }
+
+# Where nothing can be shown, nothing failed either; with BASTIDE_E2E_REQUIRED=1 (our CI) it did.
+skip() {
+  say "SKIPPED: $*"
+  [ "${BASTIDE_E2E_REQUIRED:-}" != 1 ] || exit 1
+  exit 0
+}
+
+need_packages() {
+  for file in /usr/sbin/runc /usr/lib/cni/bridge /bin/busybox; do [ -e "$file" ] || return 0; done
+  for command in ip iptables conntrack; do command -v "$command" >/dev/null || return 0; done
+  return 1
+}
+
+[ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || skip "needs Linux on x86-64, this is $(uname -s) on $(uname -m)"
+[ "$(id -u)" = 0 ] || skip "needs root for namespaces, mounts and device nodes; run: sudo make e2e"
+command -v go >/dev/null || skip "needs Go $(sed -n 's/^go //p' "$here/kube/go.mod") or newer to build Kubernetes; no 'go' in PATH"
+for command in unshare nsenter; do command -v "$command" >/dev/null || skip "needs $command (package util-linux)"; done
+[ -x "$PYTHON" ] || skip "needs the development environment at $PYTHON; run: make test"
+if need_packages; then
+  command -v apt-get >/dev/null || skip "needs $PACKAGES, and there is no apt-get to install them with"
+  say "installing Debian packages: $PACKAGES"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get install -qq -y --no-install-recommends $PACKAGES >&2 ||
+    { apt-get update -qq >&2 && apt-get install -qq -y --no-install-recommends $PACKAGES >&2; } ||
+    skip "apt-get could not install $PACKAGES"
+fi
+
+binaries=$("$here/build.sh")
+
+# A run that was killed leaves empty cgroups and a folder; every run removes those of boxes that are dead.
+sweep() { "$PYTHON" "$here/box.py" || true; }
+sweep
+trap sweep EXIT
+trap 'exit 130' INT TERM HUP
+cd "$root"
+BASTIDE_E2E=1 BASTIDE_E2E_BINARIES=$binaries "$PYTHON" -m pytest -v -ra tests/e2e "$@"

@@ -1,0 +1,55 @@
+"""A node that loses its power and comes back with the same disk."""
+
+from typing import Any
+
+from e2e.api import eventually
+from e2e.cluster import PODS, Cluster, busybox_pod
+
+ENCLAVE = "sgx.intel.com/enclave"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+OPEN = "(exec 3<>/dev/sgx_enclave) && echo opened"
+
+
+def deployment(name: str) -> dict[str, Any]:
+    """One replica of a pod with a device, which its controller replaces."""
+    pod = busybox_pod(name, limits={ENCLAVE: 1}, restartPolicy="Always")
+    labels = {"app": name}
+    template = {"metadata": {"labels": labels}, "spec": pod["spec"]}
+    return {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+
+
+def running_pods(cluster: Cluster) -> list[str]:
+    """Names of the pods whose container runs at present, as its runtime and kubelet see it."""
+    return [
+        pod["metadata"]["name"]
+        for pod in cluster.api.get(PODS)["items"]
+        if any("running" in status["state"] for status in pod["status"].get("containerStatuses", ()))
+    ]
+
+
+def test_after_a_power_failure_each_pod_or_its_replacement_runs_and_none_without_its_device(cluster: Cluster) -> None:
+    cluster.api.create(DEPLOYMENTS, deployment("replaced"))
+    cluster.create_pod(busybox_pod("alone", limits={ENCLAVE: 1}, restartPolicy="Always"))
+    cluster.running("alone")
+    eventually(lambda: _require_available(cluster))
+    cluster.reboot()
+    cluster.offers(ENCLAVE, 110)
+    eventually(lambda: _require_available(cluster))
+    for name in eventually(lambda: _settled(cluster)):
+        assert cluster.inside(name, OPEN) == "opened\n"
+    alone = cluster.pod("alone")["status"]
+    print(alone, running_pods(cluster))
+    # Nobody replaces a pod without a controller: it runs again or says why not.
+    assert alone["phase"] == "Running" or (alone["phase"], alone["reason"]) == ("Failed", "UnexpectedAdmissionError")
+    cluster.api.delete(f"{DEPLOYMENTS}/replaced")
+
+
+def _require_available(cluster: Cluster) -> None:
+    status = cluster.api.get(f"{DEPLOYMENTS}/replaced")["status"]
+    assert status.get("availableReplicas") == 1, status
+
+
+def _settled(cluster: Cluster) -> list[str]:
+    names = running_pods(cluster)
+    assert any(name.startswith("replaced") for name in names), names
+    return names

@@ -1,0 +1,169 @@
+"""A tenant's configuration, its profile, and the server's certificate: what is read from files."""
+
+import ssl
+import stat
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from bastide.attest.config import tenant_config
+from bastide.attest.profile import Profile, baseline_of
+from bastide.attest.tenants import Mode, Role
+from bastide.attest.tls import ServerTls, self_made
+from bastide.dcap import STRICT, TcbStatus
+from bastide.errors import ConfigError, PolicyError
+from bastide.policy import parse
+from support import sgx_values
+from support.attest_server import tenant_file
+from support.signers import policy_signer
+from support.tokens import NOW
+
+URL = "https://attest.example.org"
+
+
+def _config(folder: Path, text: str, name: str = "blue") -> object:
+    return tenant_config(name, tenant_file(folder, name, text), public_url=URL)
+
+
+# configuration
+
+
+def test_defaults_are_strict_and_administration_is_closed() -> None:
+    config = tenant_config("default", None, public_url=URL)
+    assert (config.issuer, config.profile, config.mode, config.admins) == (URL, Profile.STRICT, Mode.AAD, ())
+    assert config.lifetime == timedelta(hours=8)
+
+
+def test_reads_everything(tmp_path: Path) -> None:
+    (tmp_path / "s.pem").write_text(policy_signer("one").certificate_pem)
+    (tmp_path / "p.txt").write_text("version=1.0;authorizationrules{=>permit();};")
+    text = (
+        'mode = "isolated"\nprofile = "maa"\nlifetime_minutes = 5\naudience = "us"\ntcb_baseline = 17\n'
+        'policy_signers = "s.pem"\ndefault_policy = "p.txt"\nlimits = { tenant = 10, client = 2.5 }\n'
+    )
+    config = tenant_config("blue", tenant_file(tmp_path, "blue", text), public_url=URL)
+    assert (config.issuer, config.mode, config.profile) == (f"{URL}/blue", Mode.ISOLATED, Profile.MAA)
+    assert (config.lifetime, config.audience, config.baseline) == (timedelta(minutes=5), "us", 17)
+    assert config.signers == (policy_signer("one").certificate,)
+    assert config.default_policy.startswith("version=1.0")
+    assert (config.rates.tenant, config.rates.client) == (10, 2.5)
+    assert [(rule.role, rule.claims["sub"]) for rule in config.admins] == [
+        (Role.ADMIN, "the-admin"),
+        (Role.READER, "the-reader"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('mod = "aad"\n', "attest.tenant.file"),
+        ('mode = "open"\n', "attest.tenant.file"),
+        ('profile = "lax"\n', "attest.tenant.file"),
+        ('algorithm = "HS256"\n', "attest.tenant.file"),
+        ("lifetime_minutes = 0\n", "attest.tenant.file"),
+        ("lifetime_minutes = 9999\n", "attest.tenant.file"),
+        ("limits = { tenant = 0 }\n", "attest.tenant.file"),
+        ("limits = { per_client = 1 }\n", "attest.tenant.file"),
+        ('policy_signers = "absent.pem"\n', "file.unreadable"),
+        ('policy_signers = "blue.toml"\n', "attest.tenant.signers"),
+        ('default_policy = "blue.toml"\n', "attest.tenant.file"),
+        ("= =\n", "attest.tenant.file"),
+        ('[[admin]]\nissuer="i"\naudience="a"\njwks="admins.json"\nclaims={}\n', "attest.tenant.admin"),
+        ('[[admin]]\nissuer="i"\naudience="a"\njwks="absent"\nclaims={sub="x"}\n', "file.unreadable"),
+        (
+            '[[admin]]\nissuer="i"\naudience="a"\njwks="admins.json"\nclaims={sub="x"}\nrole="god"\n',
+            "attest.tenant.file",
+        ),
+    ],
+)
+def test_refuses_a_file_with_a_mistake(tmp_path: Path, text: str, code: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _config(tmp_path, text)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["", "Blue", "a/b", "..", "attest", "metrics", "-a", "a" * 64, "a.b"])
+def test_refuses_a_name_that_is_no_path_segment_of_its_own(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"attest\.tenant\.name"):
+        tenant_config(name, None, public_url=URL)
+
+
+# profiles
+
+
+def test_strict_is_strict_and_maa_lets_debug_and_old_tcb_reach_the_policy() -> None:
+    assert Profile.STRICT.appraisal(None) is Profile.STRICT.appraisal(17) is STRICT
+    lenient, at_baseline = Profile.MAA.appraisal(None), Profile.MAA.appraisal(17)
+    assert lenient.allow_debug
+    assert TcbStatus.OUT_OF_DATE in lenient.accepted_statuses
+    assert TcbStatus.REVOKED not in lenient.accepted_statuses
+    assert not lenient.allow_expired
+    assert TcbStatus.OUT_OF_DATE not in at_baseline.accepted_statuses
+    assert TcbStatus.CONFIGURATION_NEEDED in at_baseline.accepted_statuses
+
+
+def _baseline(rule: str, *, default: int | None = 12) -> int | None:
+    text = f"version=1.1;configurationrules{{{rule}}};authorizationrules{{=>permit();}};"
+    return baseline_of(parse(text), sgx_values.report_body(), default=default)
+
+
+def test_a_policy_names_the_baseline() -> None:
+    assert _baseline('=> issueproperty(type="x-ms-sgx-tcbidentifier", value="17");') == 17
+    assert _baseline('=> issueproperty(type="x-ms-sgx-tcbidentifier", value="azuredefault");') == 12
+    assert _baseline('=> issueproperty(type="x-ms-sgx-tcbidentifier", value="azuredefault");', default=None) is None
+    assert _baseline('=> issueproperty(type="another", value="17");') is None
+    assert _baseline('[type=="nothing"] => issueproperty(type="x-ms-sgx-tcbidentifier", value="17");') is None
+    plain = parse("version=1.0;authorizationrules{=>permit();};")
+    assert baseline_of(plain, sgx_values.report_body(), default=12) is None
+
+
+@pytest.mark.parametrize("value", ['"newest"', '""', '"-1"', '"1e3"', "17", '"12345678901"'])
+def test_refuses_a_baseline_that_is_neither_a_number_nor_the_default(value: str) -> None:
+    with pytest.raises(PolicyError, match=r"policy\.baseline"):
+        _baseline(f'=> issueproperty(type="x-ms-sgx-tcbidentifier", value={value});')
+
+
+# TLS
+
+
+def test_makes_a_certificate_once_and_keeps_its_key_to_itself(tmp_path: Path) -> None:
+    certificate, key = self_made(tmp_path, ("attest.example.org", "127.0.0.1"), NOW)
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    before = certificate.read_bytes()
+    self_made(tmp_path, ("attest.example.org", "127.0.0.1"), NOW)
+    assert certificate.read_bytes() == before
+    names = x509.load_pem_x509_certificate(before).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.value.get_values_for_type(x509.DNSName) == ["attest.example.org"]
+
+
+@pytest.mark.parametrize("change", ["names", "age", "garbage"])
+def test_makes_another_certificate_where_the_old_one_does_not_do(tmp_path: Path, change: str) -> None:
+    certificate, _ = self_made(tmp_path, ("localhost",), NOW)
+    before = certificate.read_bytes()
+    if change == "garbage":
+        certificate.write_bytes(b"none")
+    names = ("elsewhere",) if change == "names" else ("localhost",)
+    self_made(tmp_path, names, NOW + timedelta(days=800 if change == "age" else 0))
+    assert certificate.read_bytes() not in (before, b"none")
+
+
+def test_loads_files_again_when_they_have_changed_and_keeps_the_old_ones_until_they_fit(tmp_path: Path) -> None:
+    certificate, key = self_made(tmp_path, ("localhost",), NOW)
+    tls = ServerTls(certificate, key)
+    assert isinstance(tls.context, ssl.SSLContext)
+    assert tls.refresh() is False
+    good = key.read_bytes()
+    key.write_bytes(b"half written")
+    with pytest.raises(ConfigError, match=r"attest\.tls\.files"):
+        tls.refresh()
+    key.write_bytes(good + b"\n")
+    assert tls.refresh() is True
+    assert tls.refresh() is False
+
+
+def test_a_tenant_can_be_changed_by_replacing_one_thing() -> None:
+    config = tenant_config("default", None, public_url=URL)
+    assert replace(config, mode=Mode.SHARED).mode is Mode.SHARED

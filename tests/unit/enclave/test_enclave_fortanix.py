@@ -1,0 +1,50 @@
+import pytest
+
+from bastide.enclave.fortanix import blocks
+from bastide.errors import MalformedError
+from support.enclave_files import PAGE, REG_RW, REG_RX, TCS, PlainMeasurer
+
+SIZE = 1 << 24
+
+
+def stream() -> PlainMeasurer:
+    measurer = PlainMeasurer(SIZE).pages(0, REG_RX, b"code" * 3000).bare(0x10000, REG_RW, 5)
+    measurer.pages(0x20000, TCS, b"").bare(0x30000, REG_RW)
+    for chunk in (3, 1):
+        measurer.stream += b"EEXTEND\0" + (0x30000 + 256 * chunk).to_bytes(8, "little") + bytes(48) + b"c" * 256
+    return measurer
+
+
+def test_the_layout_measures_to_the_hash_of_the_file() -> None:
+    (block,) = blocks(stream().stream)
+    assert block.layout is not None
+    pieces: list[bytes] = []
+    assert block.layout.measure(sink=pieces.append).digest() == stream().digest()
+    assert b"".join(pieces) == stream().stream
+
+
+def test_neighbours_become_one_run_and_threads_are_counted() -> None:
+    (block,) = blocks(stream().stream)
+    assert block.layout is not None
+    assert [(run.offset, run.pages) for run in block.layout.runs] == [
+        (0, 3), (0x10000, 5), (0x20000, 1), (0x30000, 1)
+    ]  # fmt: skip
+    assert block.summary is not None
+    assert (block.summary.heap_pages, block.summary.threads, block.summary.stack_pages) == (5, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"", "measurement.order"),
+        (stream().stream[:-1], "sgxs.truncated"),
+        (stream().stream[64:], "measurement.order"),
+        (PlainMeasurer(SIZE).bare(PAGE, REG_RW).bare(0, REG_RW).stream, "sgxs.order"),
+        (PlainMeasurer(SIZE).stream + b"UNMEASRD" + bytes(312), "sgxs.record"),
+        (PlainMeasurer(SIZE).bare(PAGE, 0x10000).stream, "sgx.secinfo.flags"),
+    ],
+)
+def test_refuses_streams_that_are_not_canonical(raw: bytes, code: str) -> None:
+    with pytest.raises(MalformedError) as caught:
+        blocks(raw)
+    assert caught.value.code == code
