@@ -155,9 +155,14 @@ class Part:
         self.stop(how)
         self.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def require_alive(self) -> None:
         """Raise RuntimeError with the log's end where the program has ended by itself."""
-        if self._process is None or self._process.poll() is not None:
+        if not self.alive:
             raise RuntimeError(f"{self.name} does not run; its log ends with:\n{self.log_end()}")
 
     def log_end(self, length: int = 3000) -> str:

@@ -68,10 +68,12 @@ class Cluster:
         self.start()
         self.agent.start()
 
-    def require_alive(self) -> None:
-        """Raise RuntimeError where a part or the agent has ended by itself."""
-        for part in (*self._parts, self.agent):
-            part.require_alive()
+    def revive(self) -> list[str]:
+        """Start every part that does not run, the agent too; their names."""
+        dead = [part for part in (*self._parts, self.agent) if not part.alive]
+        for part in dead:
+            part.start()
+        return [part.name for part in dead]
 
     def _alive(self) -> bool:
         for part in (self.etcd, self.apiserver, self.containerd):

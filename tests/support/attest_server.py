@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from cryptography import x509
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
@@ -99,7 +98,7 @@ def served(given: ServerOptions, **arguments: object) -> Iterator[Served]:
     def work() -> None:
         try:
             loop.run_until_complete(serve(given, started, stop=stop, **arguments))
-            loop.run_until_complete(asyncio.sleep(0.1))  # TLS says goodbye to clients that are gone
+            loop.run_until_complete(_drop_connections(loop))
         except BaseException as error:  # noqa: BLE001 - carried to the test
             failures.append(error)
         finally:
@@ -121,6 +120,9 @@ def served(given: ServerOptions, **arguments: object) -> Iterator[Served]:
         raise failures[0]
 
 
-def load_der(raw: bytes) -> x509.Certificate:
-    """A certificate."""
-    return x509.load_der_x509_certificate(raw)
+async def _drop_connections(loop: asyncio.AbstractEventLoop) -> None:
+    """Clients that keep their connection never say goodbye; a process would end here, a loop has to let go of them."""
+    await asyncio.sleep(0.05)
+    for transport in list(loop._transports.values()):  # type: ignore[attr-defined]
+        transport.abort()
+    await asyncio.sleep(0.05)

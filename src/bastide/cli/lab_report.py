@@ -165,6 +165,8 @@ def _outcome(screen: Screen, result: LabResult) -> None:
     ):
         phase = alike[0].phase
         screen.line((phase, _COLOUR[phase]), f" {_names(alike)}: {alike[0].reason}", hanging=2)
+    for alike in _alike([pod for pod in result.pods if pod.phase is Phase.RUNNING], lambda pod: pod.reason):
+        screen.line(("running:", "dim"), f" {_names(alike)}: {alike[0].reason}", hanging=2)
     counts = ", ".join(
         f"{number} {phase}" for phase in Phase if (number := sum(pod.phase is phase for pod in result.pods))
     )

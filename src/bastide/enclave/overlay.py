@@ -62,9 +62,9 @@ class Overlay(Generic[_Mark]):
         """A file (or device) at ``path``, kept if it has a mark; or a whiteout, if its name is one."""
         parents, name = _split(path)
         if name == OPAQUE:
-            self._hide(self._resolved(parents), keep_itself=True)
+            self._hide(self._resolved(parents))
         elif name.startswith(WHITEOUT) and not name.startswith(_AUFS):
-            self._hide([*self._resolved(parents), _hidden_name(name, path)], keep_itself=False)
+            self._hide([*self._resolved(parents), _hidden_name(name, path)])
         else:
             self._replace(parents, name, mark=mark, target=None)
 
@@ -162,7 +162,7 @@ class Overlay(Generic[_Mark]):
         if parent is not None:
             parent.children.pop(real[-1], None)
 
-    def _hide(self, real: list[str], *, keep_itself: bool) -> None:
+    def _hide(self, real: list[str]) -> None:
         """Hide what lower layers have at and below ``real``; a whiteout never hides files of its own layer."""
         top = self._find(real)
         pending = [] if top is None else [top]
@@ -170,7 +170,7 @@ class Overlay(Generic[_Mark]):
             node = pending.pop()
             self._count(1)
             pending += node.children.values()
-            if node.layer < self._layer and not (keep_itself and node is top):
+            if node.layer < self._layer:
                 node.mark = node.target = None
 
     def _count(self, steps: int) -> None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import yaml
-
 from bastide.errors import ConfigError
 from bastide.pods.tree import at, mapping, sequence, text
 
@@ -105,6 +103,8 @@ def of_kubeconfig(path: Path) -> ClusterAccess:
 
 
 def _config_tree(path: Path) -> dict[str, object]:
+    import yaml  # not for agents in pods, which keep their memory small
+
     try:
         with path.open("rb") as file:
             return mapping(yaml.safe_load(file.read(_LARGEST_CONFIG)))

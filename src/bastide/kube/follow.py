@@ -98,7 +98,6 @@ class Follower:
                 async with aclosing(self._watch()) as changes:
                     async for change in changes:
                         self._backoff.reset()
-                        self.fault = ""
                         yield change
             except (UnavailableError, ConflictError, MalformedError) as error:
                 self._forget(error)
@@ -125,6 +124,7 @@ class Follower:
         }
         begun = asyncio.get_running_loop().time()
         async with self._client.watch(self._path, query, seconds=seconds + self._settings.silence) as events:
+            self.fault = ""
             async for event in events:
                 if changed := self._event(event):
                     yield changed

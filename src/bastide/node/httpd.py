@@ -36,23 +36,31 @@ async def web_server(pages: Pages, *, host: str, port: int) -> AsyncIterator[int
     site = _Site(pages)
     server = await asyncio.start_server(site.serve, host, port, limit=_LARGEST_HEAD)
     async with server:
-        yield server.sockets[0].getsockname()[1]
-        site.close()
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            await site.close()
 
 
 class _Site:
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
-    def close(self) -> None:
-        """Hang up on everybody."""
+    async def close(self) -> None:
+        """Hang up on everybody, and wait until all have noticed."""
         for writer in self._open:
             writer.transport.abort()
+        if tasks := [task for task in self._open.values() if task is not None]:
+            await asyncio.wait(tasks, timeout=_SECONDS)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, one request, one answer."""
-        self._open.add(writer)
+        """One connection, one request, one answer; none for more connections than we serve at once."""
+        if len(self._open) >= _MOST_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._open[writer] = asyncio.current_task()
         try:
             with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(_SECONDS):
@@ -60,12 +68,10 @@ class _Site:
                     writer.write(_head(page) + page.body)
                     await writer.drain()
         finally:
-            self._open.discard(writer)
+            del self._open[writer]
             writer.close()
 
     async def _page(self, reader: asyncio.StreamReader) -> Page:
-        if len(self._open) > _MOST_CONNECTIONS:
-            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:

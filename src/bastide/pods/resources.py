@@ -93,7 +93,7 @@ def dialect_of(resource: str) -> Dialect | None:
 
 def looks_like_sgx(resource: str) -> bool:
     """Whether a name belongs to the SGX family, known or misspelt: a plain resource is none of our business."""
-    domain, _, name = resource.lower().partition("/")
+    domain, _, name = resource.strip().lower().partition("/")
     return bool(name) and ("sgx" in name or domain.split(".")[0] == "sgx" or domain == "bastide.dev")
 
 

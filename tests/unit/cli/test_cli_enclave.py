@@ -258,10 +258,16 @@ def test_a_statement_about_a_single_file_needs_the_pinned_image_and_its_path(pla
     assert refused(bastide(*verify, "--json"))["code"] == "enclave.verify.image"
 
 
+def with_broken_quotient(good: bytes) -> bytes:
+    at = good.index(sigstruct().modulus) - 128 + 1424
+    return good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+
+
 def test_no_statement_is_made_about_an_enclave_that_is_not_as_signed(place: Path) -> None:
     good = signed_intel_enclave()
     for raw, code in (
         (intel_enclave(), "unsigned"),
+        (with_broken_quotient(good), "signature"),
         (good.replace(bytes(range(256)), bytes(256), 1), "measurement"),
         (OeFile(sigstruct=sigstruct()).build(), "measurement"),
     ):

@@ -137,6 +137,16 @@ def test_paths_go_through_symbolic_links_that_never_leave_the_root(tmp_path: Pat
     assert paths(tmp_path, tar(Member("lib", symlink=target)), tar(Member("lib/e.so", ENCLAVE))) == [real]
 
 
+def test_an_absolute_link_counts_from_the_root_and_a_relative_one_from_its_folder(tmp_path: Path) -> None:
+    links = tar(Member("a/b/l", symlink="/usr"), Member("a/b/m", symlink="../n"))
+    above = tar(Member("a/b/l/e.so", ENCLAVE), Member("a/b/m/e.so", ENCLAVE))
+    assert paths(tmp_path, links, above) == ["/a/n/e.so", "/usr/e.so"]
+
+
+def test_an_enclave_in_the_place_of_a_folder_goes_when_the_folder_comes_back(tmp_path: Path) -> None:
+    assert paths(tmp_path, tar(Member("a", ENCLAVE)), tar(Member("a/e.so", ENCLAVE))) == ["/a/e.so"]
+
+
 def test_a_whiteout_goes_through_symbolic_links(tmp_path: Path) -> None:
     below = tar(Member("lib", symlink="usr/lib"), Member("usr/lib/e.so", ENCLAVE))
     assert paths(tmp_path, below, tar(Member("lib/.wh.e.so"))) == []

@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from bastide.node.machine.bundle import build_bundle
+from support.api_server import api_server
+from support.commands import bastide, refused
+from support.node_api import EPC, NodeApi, node
+from support.nodes import FORBIDDEN, captured, plain_node, sgx_node
+
+
+def _bundle(folder: Path, files) -> Path:
+    path = folder / "node.tar.gz"
+    path.write_bytes(build_bundle(captured(files)))
+    return path
+
+
+def test_show_tells_what_a_node_has(tmp_path):
+    ran = bastide("node", "show", "--root", _bundle(tmp_path, sgx_node()))
+    assert ran.code == 0
+    for words in ("SGX1 SGX2 FLC KSS AEX-Notify", "/dev/sgx_enclave 0:106 0660 10:125", "96 MiB", "pccs.example"):
+        assert words in ran.out
+
+
+def test_show_as_json_has_stable_keys(tmp_path):
+    tree = bastide("node", "show", "--json", "--root", _bundle(tmp_path, sgx_node())).json
+    assert list(tree) == [
+        "cpu",
+        "kernel",
+        "driver",
+        "deviceNodes",
+        "epc",
+        "aesm",
+        "quoteProvider",
+        "kubelet",
+        "unseen",
+    ]
+    assert tree["epc"]["sections"] == [{"numaNode": 0, "bytes": 67108864}, {"numaNode": 1, "bytes": 33554432}]
+    assert tree["deviceNodes"][0] == {
+        "role": "enclave",
+        "path": "/dev/sgx_enclave",
+        "uid": 0,
+        "gid": 106,
+        "mode": "0660",
+        "major": 10,
+        "minor": 125,
+    }
+    assert tree["unseen"] == {}
+
+
+def test_what_could_not_be_seen_is_named_and_not_called_absent(tmp_path):
+    files = sgx_node()
+    files.registers = FORBIDDEN
+    files.folders["/var/lib/kubelet/device-plugins"] = FORBIDDEN
+    path = _bundle(tmp_path, files)
+    tree = bastide("node", "show", "--json", "--root", path).json
+    assert set(tree["unseen"]) == {"cpuid", "device-plugins"}
+    assert (tree["cpu"]["sgx1"], tree["cpu"]["sgx2"]) == (True, None)
+    assert "not seen: cpuid: Permission denied" in bastide("node", "show", "--root", path).out
+
+
+def test_this_machine_can_be_shown_and_examined():
+    assert bastide("node", "show").code == 0
+    assert bastide("node", "doctor").code in (0, 3)
+
+
+@pytest.mark.parametrize(("files", "code"), [(sgx_node(), 0), (plain_node(), 3)])
+def test_doctor_says_whether_the_node_is_fit(tmp_path, files, code):
+    path = _bundle(tmp_path, files)
+    ran = bastide("node", "doctor", "--root", path, "--json")
+    assert (ran.code, ran.json["fit"]) == (code, code == 0)
+    assert {"name", "level", "seen", "meaning", "todo"} == set(ran.json["findings"][0])
+    people = bastide("node", "doctor", "--root", path)
+    assert people.code == code
+    assert "node.cpu.sgx" in people.out
+
+
+def test_a_bundle_of_a_node_tells_the_same_findings(tmp_path):
+    path = _bundle(tmp_path, sgx_node())
+    again = tmp_path / "again.tar.gz"
+    first = bastide("node", "doctor", "--root", path, "--bundle", again, "--json")
+    assert bastide("node", "doctor", "--root", again, "--json").json == first.json
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_bundle_that_is_none_is_bad_input(tmp_path):
+    (tmp_path / "x").write_bytes(b"x")
+    assert refused(bastide("node", "show", "--root", tmp_path / "x", "--json"))["code"] == "node.bundle.syntax"
+    assert refused(bastide("node", "doctor", "--root", tmp_path / "y", "--json"))["code"] == "node.root.absent"
+
+
+def _kubeconfig(folder, access):
+    path = folder / "kubeconfig"
+    cluster = {"name": "k", "cluster": {"server": f"http://127.0.0.1:{access.port}"}}
+    context = {"name": "c", "context": {"cluster": "k", "user": "u"}}
+    tree = {"current-context": "c", "contexts": [context], "clusters": [cluster], "users": [{"name": "u", "user": {}}]}
+    path.write_text(json.dumps(tree))
+    return path
+
+
+@pytest.mark.parametrize("which", [["--all"], ["--node-name", "n"]])
+def test_cleanup_takes_capacity_and_labels_off_our_nodes(tmp_path, which):
+    tree = node(**{EPC: "64Mi"})
+    tree["metadata"]["labels"]["bastide.dev/sgx-enabled"] = "true"
+    api = NodeApi(tree)
+    with api_server(api) as served:
+        ran = bastide("node", "cleanup", *which, "--kubeconfig", _kubeconfig(tmp_path, served.access), "--json")
+        assert (ran.code, ran.json) == (0, {"cleaned": ["n"]})
+        assert api.capacity is None
+        assert list(api.labels) == ["kubernetes.io/os"]
+        again = bastide("node", "cleanup", *which, "--kubeconfig", _kubeconfig(tmp_path, served.access), "--json")
+        assert again.code == 0
+
+
+@pytest.mark.parametrize("which", [[], ["--all", "--node-name", "n"]])
+def test_cleanup_wants_to_know_which_nodes(which):
+    assert refused(bastide("node", "cleanup", *which, "--json"))["code"] == "node.cleanup.which"
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--listen", "x"], "node.listen"),
+        (["--listen", "h:99999"], "node.listen"),
+        (["--epc-reserve", "1m"], "node.epc.reserve"),
+        (["--epc-reserve", "-1"], "node.epc.reserve"),
+        (["--epc-reserve", "much"], "quantity.syntax"),
+        (["--enclave-limit", "99999"], "node.devices.limit"),
+    ],
+)
+def test_the_agent_refuses_settings_that_make_no_sense(options, code):
+    ran = bastide("node", "agent", *options)
+    assert ran.code == 2
+    assert f"[{code}]" in ran.err
