@@ -84,9 +84,7 @@ class Box:
         Raises:
             CommandFailedError: where it ends with another status than 0; not asked for without ``check``.
         """
-        done = subprocess.run(
-            [*self._enter(), *argv], input=stdin, capture_output=True, timeout=timeout, check=False
-        )
+        done = subprocess.run([*self._enter(), *argv], input=stdin, capture_output=True, timeout=timeout, check=False)
         if check and done.returncode != 0:
             said = (done.stdout + done.stderr).decode(errors="replace")
             raise CommandFailedError(f"{' '.join(argv)} ended with {done.returncode} in the box: {said}")

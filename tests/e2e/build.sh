@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the real Kubernetes parts, etcd and containerd for the end-to-end tests, from their Go modules.
-# Prints the folder that holds them, as its last line on standard output; everything else goes to standard error.
+# Prints the folder that holds them on standard output; everything else goes to standard error. Ends with 3 where there
+# is no Go to build with.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -17,6 +18,17 @@ if [ -e "$cache/complete" ]; then
   say "Kubernetes $KUBERNETES and containerd $CONTAINERD were built before: $cache"
   echo "$cache"
   exit 0
+fi
+
+needed=$(sed -n 's/^go //p' "$here/kube/go.mod")
+if ! command -v go >/dev/null; then
+  say "no 'go' in PATH; Go $needed or newer builds Kubernetes"
+  exit 3
+fi
+found=$(GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//')
+if [ "$(printf '%s\n' "$needed" "$found" | sort -V | head -n 1)" != "$needed" ]; then
+  say "Go $needed or newer builds Kubernetes; this is Go $found"
+  exit 3
 fi
 
 # go build -v names each package as it is compiled: counted, they say how far it is.

@@ -46,9 +46,7 @@ def make_certificates(folder: Path) -> None:
     accounts = ec.generate_private_key(ec.SECP256R1())
     _write_key(folder / "sa.key", accounts)
     (folder / "sa.pub").write_bytes(
-        accounts.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        accounts.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
 
 

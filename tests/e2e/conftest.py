@@ -19,6 +19,13 @@ DEVICES = 110
 RESOURCES = ("sgx.intel.com/enclave", "sgx.intel.com/provision", "bastide.dev/quote")
 
 
+def pytest_configure() -> None:
+    """Whoever ends the run by a signal gets the same tidying up as with Ctrl-C."""
+    if os.environ.get("BASTIDE_E2E") == "1":
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def rounds() -> int:
     """How often each part is restarted."""
@@ -39,11 +46,15 @@ def started_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         yield cluster
         failed = request.session.testsfailed > 0
     finally:
-        if failed and os.environ.get("BASTIDE_E2E_KEEP") == "1":
+        if failed and _keeps_box():
             _wait_for_looker(request, box)
         box.remove(keep_logs_in=LOGS if failed else None)
         if failed:
             sys.stderr.write(f"\ne2e: logs of every part: {LOGS}\n")
+
+
+def _keeps_box() -> bool:
+    return os.environ.get("BASTIDE_E2E_KEEP") == "1"
 
 
 def _wait_for_looker(request: pytest.FixtureRequest, box: Box) -> None:
@@ -56,9 +67,12 @@ def _wait_for_looker(request: pytest.FixtureRequest, box: Box) -> None:
 
 
 @pytest.fixture
-def cluster(started_cluster: Cluster) -> Iterator[Cluster]:
+def cluster(started_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster without any pod, all its parts running."""
     yield started_cluster
+    if request.session.testsfailed and _keeps_box():
+        request.session.shouldstop = "the box is kept as the failed test left it"
+        return
     dead = started_cluster.revive()
     started_cluster.remove_all_pods()
     assert not dead, "parts ended by themselves, or a test left them so"

@@ -1,11 +1,15 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bastide.node.machine.bundle import build_bundle
 from support.api_server import api_server
-from support.commands import bastide, refused
+from support.commands import CHECKOUT, bastide, refused
 from support.node_api import EPC, NodeApi, node
 from support.nodes import FORBIDDEN, captured, plain_node, sgx_node
 
@@ -133,3 +137,19 @@ def test_the_agent_refuses_settings_that_make_no_sense(options, code):
     ran = bastide("node", "agent", *options)
     assert ran.code == 2
     assert f"[{code}]" in ran.err
+
+
+def test_the_agent_ends_well_when_told_to(tmp_path):
+    command = [sys.executable, "-m", "bastide", "node", "agent", "--listen", "127.0.0.1:0", "--plugin-dir", tmp_path]
+    environment = {name: value for name, value in os.environ.items() if name != "NODE_NAME"}
+    agent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=CHECKOUT)
+    try:
+        assert agent.stderr is not None
+        agent.stderr.readline()  # it says that it is at work, or parked
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(10) == 0
+        assert "Traceback" not in agent.stderr.read()
+    finally:
+        agent.kill()
+        agent.wait()
+        agent.stderr.close()

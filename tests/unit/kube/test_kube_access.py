@@ -1,6 +1,8 @@
+import asyncio
 import base64
 import datetime
 import ssl
+import threading
 
 import pytest
 from cryptography import x509
@@ -154,3 +156,35 @@ def test_refuses_a_kubeconfig_that_leads_nowhere(tmp_path, text):
     with pytest.raises(ConfigError) as refused:
         of_kubeconfig(path)
     assert refused.value.where == str(path)
+
+
+def test_cancelling_ends_a_watch_over_tls_and_its_thread_at_once(tmp_path, pki):
+    (tmp_path / "client.pem").write_bytes(pki["client"][0] + pki["client"][1])
+
+    def silent(_asked, answer):
+        answer.begin_stream()
+        answer.event("ADDED", {"metadata": {"resourceVersion": "1"}})
+        answer.stop.wait(20)
+
+    async def cancelled():
+        user = "{client-certificate: client.pem, client-key: client.pem}"
+        path = _kubeconfig(tmp_path, server=f"https://localhost:{api.access.port}", ca=pki["ca"], user=user)
+        client = ApiClient(of_kubeconfig(path), chance=lambda: 0.0)
+
+        async def watch():
+            async with client.watch("/api", {}, seconds=30) as events:
+                async for _ in events:
+                    seen.set()
+
+        seen = asyncio.Event()
+        task = asyncio.create_task(watch())
+        await seen.wait()
+        async with asyncio.timeout(2):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            while any(thread.name.startswith("kube") for thread in threading.enumerate()):
+                await asyncio.sleep(0.01)
+
+    with api_server(silent, tls=_tls_server(pki, tmp_path)) as api:
+        run_bounded(cancelled)
