@@ -94,7 +94,7 @@ def connect_in(network: Path, address: tuple[str, int]) -> socket.socket:
 
 
 def eventually(check: Callable[[], Any], *, seconds: float = 120, every: float = 0.2) -> Any:
-    """What ``check`` gives as soon as it raises no AssertionError and no trouble of the network; its last error else."""
+    """What ``check`` gives as soon as it neither fails nor finds the network in trouble; its last error otherwise."""
     end = time.monotonic() + seconds
     while True:
         try:

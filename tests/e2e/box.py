@@ -44,10 +44,10 @@ class Box:
     def start(self) -> None:
         """Make the namespaces and wait until they are a node."""
         make_cgroup(self.cgroup)
+        unshare = ("unshare", *_NAMESPACES, "--fork", "--kill-child=SIGKILL", "--mount-proc", "--propagation", "slave")
         with (self.logs / "box.log").open("ab") as log:
             self._outer = subprocess.Popen(
-                ["unshare", *_NAMESPACES, "--fork", "--kill-child=SIGKILL", "--mount-proc", "--propagation", "slave"]
-                + ["bash", str(_HERE / "boxinit.sh"), str(self.folder)],
+                [*unshare, "bash", str(_HERE / "boxinit.sh"), str(self.folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

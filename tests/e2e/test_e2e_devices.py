@@ -1,6 +1,7 @@
 """Devices on a real kubelet: who asks gets them, who does not ask does not."""
 
 import pytest
+
 from e2e.api import ApiError, eventually
 from e2e.cluster import Cluster, busybox_pod
 

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.api import eventually
-from e2e.cluster import NODE, Cluster, busybox_pod
-from e2e.images import BUSYBOX
 
 from bastide.cluster.placement import Node, Placement, Pod, Requirements, place
 from bastide.pods.manifest import read_documents
 from bastide.pods.normalise import admit
 from bastide.pods.policy import AdmissionPolicy
 from bastide.units import MIB, Bytes, parse_quantity
+from e2e.api import eventually
+from e2e.cluster import NODE, Cluster, busybox_pod
+from e2e.images import BUSYBOX
 
 EPC = "sgx.intel.com/epc"
 ENCLAVE = "sgx.intel.com/enclave"

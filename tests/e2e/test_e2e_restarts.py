@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+
 from e2e.api import eventually
 from e2e.cluster import PODS, Cluster, busybox_pod, container_id
 

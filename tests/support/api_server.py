@@ -65,6 +65,11 @@ class Exchange:
         self._handler.close_connection = True
 
 
+def kube_threads() -> list[str]:
+    """Threads of the client that still live."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("kube")]
+
+
 Answerer = Callable[[Asked, Exchange], None]
 
 

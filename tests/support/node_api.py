@@ -88,7 +88,7 @@ class NodeApi:
                 news = [] if pods else [event for event in self.history if event[0] > version]
                 if not news:
                     self._changed.wait(0.05)
-            for version, kind, tree in news:  # noqa: B007, PLR1704, PLW2901 - goes on from the last one
+            for version, kind, tree in news:  # goes on from the last one
                 answer.event(kind, tree)
 
 

@@ -1,4 +1,7 @@
-"""``bastide node``: what a node has of SGX, why enclaves do not start on it, and its agent."""
+"""``bastide node``: what a node has of SGX, why enclaves do not start on it, and its agent.
+
+What only reports need is imported where it is used: an agent that is parked keeps its memory small.
+"""
 
 import asyncio
 import json
@@ -12,14 +15,11 @@ from pathlib import Path
 import click
 
 from bastide.cli.failures import EXIT_NO
-from bastide.cli.node_report import facts_json, finding_json, print_facts, print_findings
-from bastide.cli.screen import Screen
 from bastide.errors import ConfigError, MalformedError
 from bastide.kube.access import ClusterAccess, in_cluster, of_kubeconfig
 from bastide.kube.client import ApiClient, resource_path
 from bastide.node.build import NodeOptions, build_node
 from bastide.node.devices import DeviceLimits
-from bastide.node.doctor import examine, is_fit
 from bastide.node.keeper import KeeperSettings, nodes_of_ours, release
 from bastide.node.machine.around import read_facts
 from bastide.node.machine.bundle import build_bundle, node_files
@@ -52,6 +52,9 @@ def show(root: Path | None, *, as_json: bool) -> int:
 
     What could not be looked at is named as such. Exit codes: 0 shown, 2 bad input.
     """
+    from bastide.cli.node_report import facts_json, print_facts
+    from bastide.cli.screen import Screen
+
     facts = read_facts(node_files(root))
     if as_json:
         click.echo(json.dumps(facts_json(facts), indent=2))
@@ -75,6 +78,10 @@ def doctor(root: Path | None, bundle: Path | None, *, as_json: bool, reach: bool
 
     Exit codes: 0 nothing stands in the way, 2 bad input, 3 something does.
     """
+    from bastide.cli.node_report import facts_json, finding_json, print_findings
+    from bastide.cli.screen import Screen
+    from bastide.node.doctor import examine, is_fit
+
     taken = capture(node_files(root))
     if bundle is not None:
         bundle.write_bytes(build_bundle(taken))
@@ -170,6 +177,8 @@ def cleanup(node_name: str, kubeconfig: Path | None, *, every: bool, as_json: bo
     if as_json:
         click.echo(json.dumps({"cleaned": cleaned}))
     else:
+        from bastide.cli.screen import Screen
+
         Screen().line(f"cleaned: {', '.join(cleaned) or 'none was ours'}")
     return 0
 

@@ -9,8 +9,8 @@ from bastide.units import Bytes
 class Hardware(Protocol):
     """The node's own hardware, driver and quote provider.
 
-    Adapters: the described node (``node.described``), the real or captured one (``node.machine.hardware``). The contract
-    suite is ``tests/contract/test_hardware_port.py``.
+    Adapters: the described node (``node.described``), the real or captured one (``node.machine.hardware``). The
+    contract suite is ``tests/contract/test_hardware_port.py``.
     """
 
     def inventory(self) -> NodeInventory:

@@ -2,7 +2,6 @@ import asyncio
 import base64
 import datetime
 import ssl
-import threading
 
 import pytest
 from cryptography import x509
@@ -13,9 +12,11 @@ from cryptography.x509.oid import NameOID
 from bastide.errors import ConfigError, UnavailableError
 from bastide.kube.access import in_cluster, of_kubeconfig
 from bastide.kube.client import ApiClient
-from support.api_server import api_server
-from support.bounded import run_bounded
+from support.api_server import api_server, kube_threads
+from support.bounded import eventually, run_bounded
 
+_CONTEXT = "current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}]"
+_CLUSTER = "clusters: [{name: k, cluster: {server: 'https://x'}}]"
 ENVIRONMENT = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
 
@@ -137,17 +138,11 @@ def test_a_server_of_another_ca_or_name_is_not_talked_to(tmp_path, pki, host, ow
         "",
         "[",
         "current-context: c",
-        "{current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}], clusters: [], users: []}",
-        "{current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}],"
-        " clusters: [{name: k, cluster: {server: 'ftp://x'}}], users: [{name: u, user: {}}]}",
-        "{current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}],"
-        " clusters: [{name: k, cluster: {server: 'https://x'}}], users: [{name: u, user: {exec: {command: sh}}}]}",
-        "{current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}],"
-        " clusters: [{name: k, cluster: {server: 'https://x', certificate-authority-data: '*'}}],"
-        " users: [{name: u, user: {}}]}",
-        "{current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}],"
-        " clusters: [{name: k, cluster: {server: 'https://x'}}],"
-        " users: [{name: u, user: {client-certificate: /nowhere}}]}",
+        f"{{{_CONTEXT}, clusters: [], users: []}}",
+        f"{{{_CONTEXT}, clusters: [{{name: k, cluster: {{server: 'ftp://x'}}}}], users: [{{name: u, user: {{}}}}]}}",
+        f"{{{_CONTEXT}, {_CLUSTER}, users: [{{name: u, user: {{exec: {{command: sh}}}}}}]}}",
+        f"{{{_CONTEXT}, {_CLUSTER}, users: [{{name: u, user: {{client-certificate: /nowhere}}}}]}}",
+        f"{{{_CONTEXT}, {_CLUSTER}, users: [{{name: u, user: {{client-certificate-data: '*'}}}}]}}",
     ],
 )
 def test_refuses_a_kubeconfig_that_leads_nowhere(tmp_path, text):
@@ -183,8 +178,7 @@ def test_cancelling_ends_a_watch_over_tls_and_its_thread_at_once(tmp_path, pki):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            while any(thread.name.startswith("kube") for thread in threading.enumerate()):
-                await asyncio.sleep(0.01)
+            await eventually(lambda: not kube_threads(), "thread ended")
 
     with api_server(silent, tls=_tls_server(pki, tmp_path)) as api:
         run_bounded(cancelled)

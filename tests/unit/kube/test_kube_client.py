@@ -1,6 +1,5 @@
 import asyncio
 import dataclasses
-import threading
 
 import pytest
 
@@ -8,8 +7,8 @@ from bastide.errors import ConfigError, ConflictError, MalformedError, Unavailab
 from bastide.kube import http
 from bastide.kube.access import ClusterAccess
 from bastide.kube.client import ApiClient, Patch, resource_path, with_query
-from support.api_server import api_server
-from support.bounded import run_bounded
+from support.api_server import api_server, kube_threads
+from support.bounded import eventually, run_bounded
 
 
 def _client(access, **kwargs):
@@ -195,13 +194,11 @@ def test_a_token_that_is_none_is_refused_and_nothing_sent(tmp_path, raw):
 def test_cancelling_ends_a_request_and_its_thread_at_once():
     async def cancelled(client, api):
         task = asyncio.create_task(client.get("/api"))
-        while not api.asked:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: api.asked, "asked")
         task.cancel()
         async with asyncio.timeout(1):
             with pytest.raises(asyncio.CancelledError):
                 await task
-            while any(thread.name.startswith("kube") for thread in threading.enumerate()):
-                await asyncio.sleep(0.01)
+            await eventually(lambda: not kube_threads(), "thread ended")
 
     _with(lambda _, answer: answer.stop.wait(20), cancelled, seconds=15)

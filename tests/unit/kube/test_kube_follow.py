@@ -1,5 +1,4 @@
 import asyncio
-import threading
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -8,8 +7,8 @@ from bastide.errors import ConfigError
 from bastide.kube import http
 from bastide.kube.client import ApiClient
 from bastide.kube.follow import Change, Changed, Follower, FollowSettings, Listed
-from support.api_server import api_server
-from support.bounded import run_bounded
+from support.api_server import api_server, kube_threads
+from support.bounded import eventually, run_bounded
 
 NODE = {"metadata": {"name": "n", "resourceVersion": "5"}}
 
@@ -75,9 +74,7 @@ def _follow(script, count, check=None, **settings):
         while len(seen) < count:
             seen.append(await anext(events))
         await events.aclose()
-        async with asyncio.timeout(2):
-            while any(thread.name.startswith("kube") for thread in threading.enumerate()):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not kube_threads(), "thread ended", seconds=2)
 
     with api_server(script) as api:
         run_bounded(followed)
@@ -170,10 +167,13 @@ def test_a_watch_that_always_ends_at_once_does_not_become_a_busy_loop():
             chance=lambda: 0.0,
             settings=FollowSettings(first_delay=0.2, longest_delay=0.2),
         )
+
+        async def for_ever():
+            async for _ in follower.events():
+                pass
+
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.7):
-                async for _ in follower.events():
-                    pass
+            await asyncio.wait_for(for_ever(), 0.7)
 
     with api_server(script) as api:
         run_bounded(watched)

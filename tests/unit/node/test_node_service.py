@@ -44,6 +44,13 @@ async def _page(service, path):
     return int(head.split()[1]), body.decode()
 
 
+async def _until_ready(service):
+    while True:
+        if (await _page(service, "/readyz"))[0] == 200:
+            return
+        await asyncio.sleep(0.02)
+
+
 def _pod(name, epc):
     return {
         "metadata": {"name": name, "namespace": "team", "uid": f"u-{name}", "resourceVersion": "1"},
@@ -68,8 +75,7 @@ def test_offers_devices_and_epc_exports_metrics_and_becomes_ready():
                 assert (await _page(service, "/readyz"))[0] == 503
                 api.change(lambda tree: tree["status"].update(allocatable={EPC: "64Mi", ENCLAVE: "110"}))
                 async with asyncio.timeout(5):
-                    while (await _page(service, "/readyz"))[0] != 200:
-                        await asyncio.sleep(0.02)
+                    await _until_ready(service)
                 assert await _page(service, "/healthz") == (200, "ok\n")
                 _, metrics = await _page(service, "/metrics")
                 assert "bastide_epc_offered_bytes 6.7108864e+07" in metrics
@@ -89,10 +95,8 @@ def test_without_an_api_server_devices_alone_are_served():
             await kubelet.start()
             async with _running(DescribedHardware(NODE), None, _options(folder, node_name="n")) as service:
                 await kubelet.until_allocatable({ENCLAVE: 110})
-                await eventually(lambda: True, "")
                 async with asyncio.timeout(5):
-                    while (await _page(service, "/readyz"))[0] != 200:
-                        await asyncio.sleep(0.02)
+                    await _until_ready(service)
                 assert "bastide_epc_capacity" not in (await _page(service, "/metrics"))[1]
             await kubelet.stop()
 
