@@ -88,7 +88,8 @@ class NodeApi:
                 news = [] if pods else [event for event in self.history if event[0] > version]
                 if not news:
                     self._changed.wait(0.05)
-            for version, kind, tree in news:  # goes on from the last one
+            for number, kind, tree in news:
+                version = number
                 answer.event(kind, tree)
 
 

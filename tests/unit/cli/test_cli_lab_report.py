@@ -197,3 +197,9 @@ def test_what_is_the_same_for_the_pods_of_a_workload_is_said_once() -> None:
 
 def test_an_empty_run_is_told_as_one() -> None:
     assert "no pods; enclaves attested: 0" in shown(LabResult(pods=(), nodes=()))
+
+
+def test_says_of_running_pods_what_running_means_here() -> None:
+    reason = "ordinary containers are placed and not executed in the lab"
+    pods = tuple(replace(POD, name=name, phase=Phase.RUNNING, reason=reason, enclaves=()) for name in ("a", "b"))
+    assert f"running: a and 1 more: {reason}\n" in shown(replace(RESULT, pods=pods))
