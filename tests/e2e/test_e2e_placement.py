@@ -127,3 +127,8 @@ def test_the_same_job_without_our_admission_finds_no_node(epc: Cluster) -> None:
         return pod["metadata"]["name"]
 
     assert "Insufficient sgx.intel.com/sgx_epc_mem_in_MiB" in epc.unschedulable(eventually(waiting))
+
+
+def test_the_kubelet_keeps_over_a_restart_what_the_node_s_status_says_of_epc(epc: Cluster) -> None:
+    epc.kubelet.restart()
+    epc.offers(EPC, "64Mi")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from bastide.checks import Check
-from bastide.dcap.chains import Chain, Period
+from bastide.dcap.chains import Chain, Period, asked_at
 from bastide.dcap.evaluation import TcbFindings
 from bastide.dcap.inquiry import CallResult
 from bastide.dcap.intel import PckChain
@@ -161,18 +161,20 @@ def appraise(subject: Subject, policy: AppraisalPolicy) -> tuple[Check, ...]:
 
 def _dates(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
     start, at = subject.start, subject.at
+    begun = policy.allow_future or (start.at is not None and start.at <= at)
     yield _check(
         "appraisal.in-force",
-        policy.allow_future or (start.at is not None and start.at <= at),
-        expected="any" if policy.allow_future else f"collateral and certificates in force at {at.isoformat()}",
-        seen=f"from {start}",
+        begun,
+        expected="any" if policy.allow_future else "collateral and certificates in force at the instant of judgement",
+        seen=f"from {start}{asked_at(begun, at)}",
         hint="check the clock, or verify with collateral of that time",
     )
+    good = policy.allow_expired or not subject.collateral_expired
     yield _check(
         "appraisal.not-expired",
-        policy.allow_expired or not subject.collateral_expired,
-        expected="any" if policy.allow_expired else f"collateral and certificates good at {at.isoformat()}",
-        seen=f"until {subject.end}",
+        good,
+        expected="any" if policy.allow_expired else "collateral and certificates good at the instant of judgement",
+        seen=f"until {subject.end}{asked_at(good, at)}",
         hint="fetch current collateral",
     )
 

@@ -216,22 +216,32 @@ def ask_not_revoked(ask: Inquiry, name: str, crl: Crl, cert: x509.Certificate, o
 
 def ask_not_after(ask: Inquiry, name: str, cert: x509.Certificate, at: datetime, otherwise: QvlStatus) -> None:
     """Whether ``at`` is no later than the end of validity of ``cert``."""
+    ok = at <= cert.not_after
     ask.check(
         name,
-        at <= cert.not_valid_after_utc,
+        ok,
         otherwise,
-        expected=f"{common_name(cert.subject)} valid at {at.isoformat()}",
-        seen=f"until {cert.not_valid_after_utc.isoformat()}",
+        expected=f"{cert.name} valid at the instant of judgement",
+        seen=f"until {cert.not_after.isoformat()}{asked_at(ok, at)}",
     )
 
 
 def ask_crl_current(ask: Inquiry, name: str, crl: Crl, at: datetime) -> None:
     """Whether ``at`` is within thisUpdate and nextUpdate of ``crl``, both included."""
+    ok = crl.is_current(at)
     ask.check(
         name,
-        crl.is_current(at),
+        ok,
         QvlStatus.SGX_CRL_EXPIRED,
-        expected=f"a CRL for {at.isoformat()}",
-        seen=f"{crl.this_update.isoformat()} to {crl.next_update.isoformat()}",
+        expected="a CRL for the instant of judgement",
+        seen=f"{crl.this_update.isoformat()} to {crl.next_update.isoformat()}{asked_at(ok, at)}",
         hint="fetch the current CRL",
     )
+
+
+def asked_at(ok: bool, at: datetime) -> str:
+    """The instant of judgement, for answers of "no".
+
+    A "yes" does not name it: so it is the same answer for as long as it is true, and can be kept.
+    """
+    return "" if ok else f", judged at {at.isoformat()}"

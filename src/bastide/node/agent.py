@@ -65,6 +65,7 @@ class NodeAgent:
         self._chance = chance
         self._kubelet_socket = settings.plugin_dir / KUBELET_SOCKET
         self._plugins: dict[str, DevicePlugin] = {}
+        self._seen: NodeInventory | None = None
         for offer in offers(NodeInventory(), settings.limits):
             socket_address(settings.plugin_dir / endpoint_of(offer.resource))
 
@@ -86,7 +87,11 @@ class NodeAgent:
                 await asyncio.sleep(self._settings.hardware_interval)
 
     def _follow_hardware(self, tasks: asyncio.TaskGroup) -> None:
-        for offer in offers(self._hardware.inventory(), self._settings.limits):
+        inventory = self._hardware.inventory()
+        if inventory == self._seen:
+            return  # making hundreds of equal devices every second would be most of what an idle agent does
+        self._seen = inventory
+        for offer in offers(inventory, self._settings.limits):
             plugin = self._plugins.get(offer.resource)
             if plugin is not None:
                 plugin.publish(offer)

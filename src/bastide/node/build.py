@@ -6,6 +6,7 @@ gRPC is not even loaded until a driver appears.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,13 +21,14 @@ from bastide.node.httpd import Page, web_server
 from bastide.node.inventory import DeviceRole
 from bastide.node.keeper import KeeperSettings, NodeKeeper, release
 from bastide.node.machine.bundle import this_machine
-from bastide.node.machine.hardware import MachineHardware
+from bastide.node.machine.hardware import MachineHardware, RecentHardware
 from bastide.node.machine.usage import kernel_counters, read_usage
 from bastide.node.podshere import PodsHere
 from bastide.node.ports import DevicePlugins, Hardware
 from bastide.units import Bytes
 
 _LOG = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,4 +178,5 @@ def build_node(access: ClusterAccess | None, options: NodeOptions, *, chance: Ca
         chance: random numbers in [0, 1) for all back-offs.
     """
     client = ApiClient(access, chance=chance) if access is not None else None
-    return NodeService(MachineHardware(this_machine()), client, options, chance)
+    hardware = RecentHardware(MachineHardware(this_machine()), seconds=_LOOK_SECONDS, clock=time.monotonic)
+    return NodeService(hardware, client, options, chance)

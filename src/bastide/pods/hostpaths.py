@@ -13,6 +13,7 @@ from posixpath import normpath
 
 _GUARDED = re.compile(r"(/dev/sgx[^/]*|/dev/isgx|/dev/gsgx|/dev/char|(?:/var)?/run/aesmd)(/.*)?", re.DOTALL)
 _ABOVE = {"/": "every SGX device", "/dev": "/dev/sgx*", "/run": "/run/aesmd", "/var": "/var/run/aesmd"}
+_PLUGIN_FOLDER = "/var/lib/kubelet/device-plugins"
 _PROCESS_ROOT = re.compile(r"/proc/[^/]+/(?:task/[^/]+/)?(?:root|cwd)(?=/|$)")
 
 
@@ -33,6 +34,18 @@ def is_aesmd(path: str) -> bool:
     """Whether ``path`` is the quoting daemon's folder or lies in it: the pod wants quotes, not devices."""
     match = _GUARDED.fullmatch(resolved(path))
     return match is not None and match[1].endswith("/aesmd")
+
+
+def reaches_plugin_folder(path: str) -> bool:
+    """Whether ``path`` is the kubelet's device plugin folder, above it or below it.
+
+    Whoever writes there can register as a device plugin and hand out any device of the node, the provision device
+    among them. ``/`` and ``/var`` are guarded already.
+
+    Source: Kubernetes "Device Plugins" (registration over the folder's ``kubelet.sock``).
+    """
+    plain = resolved(path).rstrip("/") + "/"
+    return plain.startswith(_PLUGIN_FOLDER + "/") or (_PLUGIN_FOLDER + "/").startswith(plain)
 
 
 def resolved(path: str) -> str:

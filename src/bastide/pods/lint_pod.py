@@ -7,7 +7,7 @@ manifests for AKS, Alibaba ACK, Node Feature Discovery and Intel's device plugin
 from collections.abc import Iterator
 
 from bastide.pods.findings import Finding, refuse, warn
-from bastide.pods.hostpaths import guarded_relation
+from bastide.pods.hostpaths import guarded_relation, reaches_plugin_folder
 from bastide.pods.request import SgxRequest
 from bastide.pods.resources import EPC, dialect_of
 from bastide.pods.tree import Path, at, mapping, sequence, text
@@ -93,6 +93,14 @@ def host_paths(pod: object, request: SgxRequest) -> Iterator[Finding]:
                 ("spec", "volumes", index, "hostPath", "path"),
                 f"hostPath {path!r} contains '..', which Kubernetes refuses too: over a link it leads anywhere",
                 "write the path without '..'",
+            )
+        elif path and guarded_relation(path) is None and reaches_plugin_folder(path):
+            yield warn(
+                "hostpath.plugin-folder",
+                ("spec", "volumes", index, "hostPath", "path"),
+                f"hostPath {path!r} reaches the kubelet's device plugin folder: the pod can hand out any device of its"
+                " node, the provision device too",
+                "leave this to the node's own equipment, in a namespace that only the cluster's owner can write to",
             )
 
 

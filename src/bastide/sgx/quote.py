@@ -1,8 +1,8 @@
 """ECDSA quotes of versions 3, 4 and 5: header, body and authentication data.
 
-The header is read first and alone, since it says what follows: an enclave's report body or a TD's, with a body header
-of its own in version 5; then the authentication data, in which versions 4 and 5 wrap what certifies the quoting
-enclave once more (certification data of type 6). Other versions are refused by name.
+The header says what follows: an enclave's report body or a TD's, with a body header of its own in version 5; then the
+authentication data, in which versions 4 and 5 wrap what certifies the quoting enclave once more (certification data of
+type 6). Other versions are refused by name. Where each part lies is found in ``quote_parts``.
 
 Source: Intel SGX ECDSA Quote Library Reference, "Quote Format" (version 3); Intel TDX DCAP Quoting Library API,
 "Quote Format" (versions 4 and 5).
@@ -12,35 +12,39 @@ from dataclasses import dataclass
 
 from bastide.errors import MalformedError
 from bastide.sgx.codec import Layout, data, number
+from bastide.sgx.quote_parts import (
+    BODY_SIZES,
+    ECDSA_P256,
+    HEADER_SIZE,
+    QE_REPORT_CERTIFICATION_DATA,
+    QUOTE_SIZE_LIMIT,
+    SGX_BODY_TYPE,
+    TEE_SGX,
+    TEE_TDX,
+    QuoteParts,
+    unsupported,
+)
 from bastide.sgx.report import REPORT_BODY_SIZE, ReportBody
-from bastide.sgx.td_report import TD_REPORT10_SIZE, TD_REPORT15_EX_SIZE, TD_REPORT15_SIZE, TdReport
+from bastide.sgx.td_report import TdReport
 
-QUOTE_SIZE_LIMIT = 64 * 1024
-"""Bytes that a quote may have; real ones have about 5 KiB."""
+__all__ = [
+    "ECDSA_P256",
+    "HEADER_SIZE",
+    "INTEL_QE_VENDOR_ID",
+    "QE_REPORT_CERTIFICATION_DATA",
+    "QUOTE_SIZE_LIMIT",
+    "TEE_SGX",
+    "TEE_TDX",
+    "CertificationData",
+    "Quote",
+    "QuoteHeader",
+    "QuoteParts",
+]
 
 INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 """QE vendor id of Intel's quoting enclaves, 16 bytes."""
 
-ECDSA_P256 = 2
-"""Attestation key type: ECDSA-256 on curve P-256."""
-
-TEE_SGX = 0
-"""TEE type: SGX."""
-
-TEE_TDX = 0x81
-"""TEE type: TDX."""
-
-QE_REPORT_CERTIFICATION_DATA = 6
-"""Certification data type around what certifies the quoting enclave, in versions 4 and 5."""
-
-HEADER_SIZE = 48
-MIN_QUOTE_SIZE = 1020
-_VERSIONS = (3, 4, 5)
-_CERTIFICATION_TYPES = range(1, 6)
-_BODY_SIZES = {1: REPORT_BODY_SIZE, 2: TD_REPORT10_SIZE, 3: TD_REPORT15_SIZE, 4: TD_REPORT15_EX_SIZE}
-"""Size of the body by the body type of version 5."""
-_BODY_TYPES = {size: kind for kind, size in _BODY_SIZES.items()}
-_SGX_BODY_TYPE = 1
+_BODY_TYPES = {size: kind for kind, size in BODY_SIZES.items()}
 
 _HEADER = Layout(
     "quote.header",
@@ -214,29 +218,18 @@ class Quote:
                 ``quote.auth_data.length``, ``quote.qe_auth_data.length``, ``quote.certification_data.length``,
                 ``quote.certification_data.type``.
         """
-        if not MIN_QUOTE_SIZE <= len(raw) <= QUOTE_SIZE_LIMIT:
-            raise MalformedError(
-                "quote.size",
-                f"expected {MIN_QUOTE_SIZE} to {QUOTE_SIZE_LIMIT} bytes, seen {len(raw)}",
-                hint="give the binary quote itself: no hex, no base64, no Open Enclave report header",
-            )
-        header = QuoteHeader.parse(raw[:HEADER_SIZE])
-        _check_header(header)
-        body, end = _read_body(raw, header)
-        auth_data = _auth_data(raw, end)
-        keys = _KEYS.parse(auth_data[: _KEYS.size]).data
-        rest = auth_data[_KEYS.size :]
-        qe = _QuotingEnclave.parse(rest if header.version == 3 else _unwrapped(rest))
+        parts = QuoteParts.cut(raw)
+        is_sgx = parts.tee_type == TEE_SGX
         return cls(
-            header=header,
-            body=body,
-            signature=keys["signature"],
-            attestation_key=keys["attestation_key"],
-            qe_report=ReportBody.parse(qe.report, strict=False),
-            qe_report_signature=qe.signature,
-            qe_auth_data=qe.auth_data,
-            certification=qe.certification,
-            trailing=raw[end + 4 + len(auth_data) :],
+            header=QuoteHeader.parse(parts.header),
+            body=ReportBody.parse(parts.body, strict=False) if is_sgx else TdReport.parse(parts.body),
+            signature=parts.signature,
+            attestation_key=parts.attestation_key,
+            qe_report=ReportBody.parse(parts.qe_report, strict=False),
+            qe_report_signature=parts.qe_report_signature,
+            qe_auth_data=parts.qe_auth_data,
+            certification=CertificationData(type=parts.certification_type, data=parts.certification_data),
+            trailing=parts.trailing,
         )
 
     def build(self) -> bytes:
@@ -270,7 +263,7 @@ class Quote:
         """
         raw = self.body.build()
         kind = _BODY_TYPES[len(raw)]
-        if (kind == _SGX_BODY_TYPE) != (self.header.tee_type == TEE_SGX) or kind > _last_body_type(self.header):
+        if (kind == SGX_BODY_TYPE) != (self.header.tee_type == TEE_SGX) or kind > _last_body_type(self.header):
             raise MalformedError(
                 "quote.body.type",
                 f"expected a body that version {self.header.version} of TEE type {self.header.tee_type:#x} carries, "
@@ -288,7 +281,7 @@ class Quote:
         """
         if isinstance(self.body, ReportBody):
             return self.body
-        raise _unsupported("tee_type", f"{TEE_SGX:#x} (SGX)", f"{self.header.tee_type:#x} (TDX)")
+        raise unsupported("tee_type", f"{TEE_SGX:#x} (SGX)", f"{self.header.tee_type:#x} (TDX)")
 
     @property
     def debug(self) -> bool:
@@ -296,124 +289,6 @@ class Quote:
         return self.body.attributes.debug if isinstance(self.body, ReportBody) else self.body.debug
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _QuotingEnclave:
-    """What certifies the attestation key: report and signature as found, and the two parts of varying length."""
-
-    report: bytes
-    signature: bytes
-    auth_data: bytes
-    certification: CertificationData
-
-    @classmethod
-    def parse(cls, raw: bytes) -> "_QuotingEnclave":
-        if len(raw) < _QE.size + _CERTIFICATION_START.size:
-            least = _QE.size + _CERTIFICATION_START.size
-            raise MalformedError("quote.auth_data.length", f"expected {least} bytes or more, seen {len(raw)}")
-        start = _QE.parse(raw[: _QE.size])
-        size = start.numbers["qe_auth_data_size"]
-        tail = raw[_QE.size :]
-        if size + _CERTIFICATION_START.size > len(tail):
-            raise MalformedError(
-                "quote.qe_auth_data.length",
-                f"expected at most {len(tail) - _CERTIFICATION_START.size} bytes, seen {size}",
-            )
-        certification = _read_certification(tail[size:])
-        if certification.type not in _CERTIFICATION_TYPES:
-            raise MalformedError(
-                "quote.certification_data.type",
-                f"expected certification data type 1 to 5, seen {certification.type}",
-            )
-        return cls(
-            report=start.data["qe_report"],
-            signature=start.data["qe_report_signature"],
-            auth_data=tail[:size],
-            certification=certification,
-        )
-
-
-def _check_header(header: QuoteHeader) -> None:
-    """Refuse what would be laid out otherwise than we read it."""
-    tee_types = (TEE_SGX,) if header.version == 3 else (TEE_SGX, TEE_TDX)
-    for name, seen, expected in (
-        ("version", header.version, _VERSIONS),
-        ("att_key_type", header.att_key_type, (ECDSA_P256,)),
-        ("tee_type", header.tee_type, tee_types),
-    ):
-        if seen not in expected:
-            raise _unsupported(name, " or ".join(f"{value:#x}" for value in expected), f"{seen:#x}")
-
-
-def _unsupported(name: str, expected: str, seen: str) -> MalformedError:
-    message = f"{name}: expected {expected}, seen {seen}"
-    return MalformedError(f"quote.{name}.unsupported", message, where=f"header.{name}")
-
-
 def _last_body_type(header: QuoteHeader) -> int:
     """The highest body type that this version can carry: TDX 1.5 came with version 5."""
-    return {3: _SGX_BODY_TYPE, 4: 2}.get(header.version, max(_BODY_SIZES))
-
-
-def _read_body(raw: bytes, header: QuoteHeader) -> tuple[ReportBody | TdReport, int]:
-    """The body and where it ends. The smallest quote is longer than the largest body."""
-    start = HEADER_SIZE
-    if header.version == 5:
-        start += _BODY_START.size
-        size = _body_size(raw[HEADER_SIZE:start], header)
-    else:
-        size = REPORT_BODY_SIZE if header.tee_type == TEE_SGX else TD_REPORT10_SIZE
-    body = raw[start : start + size]
-    if header.tee_type == TEE_SGX:
-        return ReportBody.parse(body, strict=False), start + size
-    return TdReport.parse(body), start + size
-
-
-def _body_size(raw: bytes, header: QuoteHeader) -> int:
-    """The size of a version 5 body, once its type fits the TEE type and its size the type."""
-    numbers = _BODY_START.parse(raw).numbers
-    kind, size = numbers["type"], numbers["size"]
-    if kind not in _BODY_SIZES or (kind == _SGX_BODY_TYPE) != (header.tee_type == TEE_SGX):
-        expected = "1" if header.tee_type == TEE_SGX else "2, 3 or 4"
-        raise MalformedError("quote.body.type", f"expected body type {expected}, seen {kind}", where="body.type")
-    if size != _BODY_SIZES[kind]:
-        message = f"expected {_BODY_SIZES[kind]} bytes for body type {kind}, seen {size}"
-        raise MalformedError("quote.body.size", message, where="body.size")
-    return size
-
-
-def _auth_data(raw: bytes, offset: int) -> bytes:
-    """The authentication data, cut at the length that stands before it."""
-    start = offset + 4
-    length = int.from_bytes(raw[offset:start], "little")
-    left = len(raw) - start
-    least = _KEYS.size + _QE.size + _CERTIFICATION_START.size
-    if not least <= length <= left:
-        raise MalformedError(
-            "quote.auth_data.length",
-            f"auth_data_len: expected {least} to the {left} bytes that follow, seen {length}",
-            where=f"offset {offset}",
-        )
-    return raw[start : start + length]
-
-
-def _unwrapped(raw: bytes) -> bytes:
-    """What lies in the certification data of type 6."""
-    outer = _read_certification(raw)
-    if outer.type != QE_REPORT_CERTIFICATION_DATA:
-        raise MalformedError(
-            "quote.certification_data.type",
-            f"expected certification data type {QE_REPORT_CERTIFICATION_DATA} around the QE report, seen {outer.type}",
-        )
-    return outer.data
-
-
-def _read_certification(raw: bytes) -> CertificationData:
-    """Certification data of any type, which must fill ``raw`` exactly."""
-    start = _CERTIFICATION_START.parse(raw[: _CERTIFICATION_START.size]).numbers
-    left = len(raw) - _CERTIFICATION_START.size
-    if start["size"] != left:
-        raise MalformedError(
-            "quote.certification_data.length",
-            f"expected {left} bytes up to the end of the authentication data, seen {start['size']}",
-        )
-    return CertificationData(type=start["type"], data=raw[_CERTIFICATION_START.size :])
+    return {3: SGX_BODY_TYPE, 4: 2}.get(header.version, max(BODY_SIZES))

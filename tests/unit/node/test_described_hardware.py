@@ -1,5 +1,6 @@
 from bastide.node.described import WITHOUT_SGX, DescribedHardware, sgx_inventory
 from bastide.node.inventory import DeviceRole
+from bastide.node.machine.hardware import RecentHardware
 from bastide.units import MIB, Bytes
 
 
@@ -24,3 +25,15 @@ def test_a_new_description_replaces_the_old_one():
     hardware = DescribedHardware(sgx_inventory(Bytes(MIB)))
     hardware.describe(WITHOUT_SGX)
     assert hardware.inventory() == WITHOUT_SGX
+
+
+def test_parts_of_an_agent_share_one_look_for_a_while():
+    now = [0.0]
+    described = DescribedHardware(sgx_inventory(Bytes(MIB)))
+    recent = RecentHardware(described, seconds=1, clock=lambda: now[0])
+    first = recent.inventory()
+    described.describe(WITHOUT_SGX)
+    now[0] = 0.9
+    assert recent.inventory() is first
+    now[0] = 1.0
+    assert recent.inventory() == WITHOUT_SGX

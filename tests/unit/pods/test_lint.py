@@ -220,6 +220,21 @@ WARNED: dict[str, tuple[Tree, str, Path]] = {
         "selector.foreign-label",
         ("spec", "nodeSelector", "sgx.intel.com/capable"),
     ),
+    "the device plugin folder by hostPath": (
+        pod(container(), **host_path("/var/lib/kubelet//device-plugins/")),
+        "hostpath.plugin-folder",
+        ("spec", "volumes", 0, "hostPath", "path"),
+    ),
+    "a socket in the device plugin folder": (
+        pod(container(), **host_path("/var/lib/kubelet/device-plugins/kubelet.sock")),
+        "hostpath.plugin-folder",
+        ("spec", "volumes", 0, "hostPath", "path"),
+    ),
+    "a folder above the device plugin folder": (
+        pod(container(), **host_path("/var/lib")),
+        "hostpath.plugin-folder",
+        ("spec", "volumes", 0, "hostPath", "path"),
+    ),
     "privileged": (
         pod(container(SGX, securityContext={"privileged": True})),
         "container.privileged",
@@ -258,6 +273,7 @@ QUIET: dict[str, Tree] = {
         container(SGX, image="a/b@sha256:" + "0" * 64), imagePullSecrets=[{"name": "s"}]
     ),
     "a host path elsewhere": pod(container(SGX), **host_path("/data")),
+    "a neighbour of the device plugin folder": pod(container(), **host_path("/var/lib/kubelet/device-plugins-old")),
     "a block device elsewhere": pod(container(SGX, volumeDevices=[{"name": "v", "devicePath": "/dev/xvda"}])),
     "a label of another installation without SGX": pod(container(), nodeSelector={"agentpool": "a"}),
     "a plain toleration": pod(container(), tolerations=[{"key": "gpu", "operator": "Exists"}]),

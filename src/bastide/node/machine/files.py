@@ -3,12 +3,13 @@
 All paths are absolute and those of the node itself, whatever folder or archive they are read from.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from bastide.node.inventory import Ownership
@@ -76,7 +77,7 @@ class FolderFiles:
     """
 
     def __init__(self, root: Path, cpuid: Cpuid) -> None:
-        self._root = root
+        self._root = str(root).rstrip("/")
         self.cpuid = cpuid
 
     def read(self, path: str) -> bytes:
@@ -89,34 +90,38 @@ class FolderFiles:
 
     def status(self, path: str) -> FileStatus:
         """See ``NodeFiles``."""
-        return _status(self._resolved(path).lstat())
+        return _status(os.lstat(self._resolved(path)))
 
     def names(self, path: str) -> tuple[str, ...]:
         """See ``NodeFiles``."""
         return tuple(sorted(os.listdir(self._resolved(path)))[:MOST_NAMES])  # noqa: PTH208 - names alone are wanted
 
-    def _resolved(self, path: str) -> Path:
-        """Where ``path`` leads, no link left in it, ``..`` never above the root."""
-        left = list(reversed(PurePosixPath(path).parts[1:]))
+    def _resolved(self, path: str) -> str:
+        """Where ``path`` leads, no link left in it, ``..`` never above the root. Text: this runs often."""
+        left = _steps(path)
         at: list[str] = []
         links = 0
         while left:
-            name = left.pop()
-            if name == "..":
+            step = left.pop()
+            if step == "..":
                 del at[-1:]
                 continue
-            here = self._root.joinpath(*at, name)
-            if not here.is_symlink():
-                at.append(name)
+            at.append(step)
+            here = "/".join((self._root, *at))
+            if not stat.S_ISLNK(os.lstat(here).st_mode):
                 continue
             links += 1
             if links > _MOST_LINKS:
-                raise OSError(f"more than {_MOST_LINKS} links on the way to {path}")
-            target = PurePosixPath(os.readlink(here))  # noqa: PTH115 - a pure path, not one of this machine
-            if target.is_absolute():
-                at.clear()
-            left.extend(part for part in reversed(target.parts) if part != "/")
-        return self._root.joinpath(*at)
+                raise OSError(errno.ELOOP, f"more than {_MOST_LINKS} links on the way")
+            target = os.readlink(here)  # noqa: PTH115 - a path of the node, not of this machine
+            del at[0 if target.startswith("/") else -1 :]
+            left += _steps(target)
+        return "/".join((self._root, *at)) or "/"
+
+
+def _steps(path: str) -> list[str]:
+    """The parts of a path, last one first."""
+    return [step for step in reversed(path.split("/")) if step not in ("", ".")]
 
 
 def _status(status: os.stat_result) -> FileStatus:
