@@ -274,7 +274,7 @@ def _has_older_root(case: Case, call: str) -> bool:
     pck = PckChain.of(Quote.parse(case.chain_from)).chain
     chain = pck if call == "pck" else _chain(case.collateral.tcb_signing_chain)
     root = chain.root if isinstance(chain, Chain) else None
-    return root is not None and INTEL_ROOT.pins(root) and root.not_valid_after_utc.year != _ROOT_OF_2049
+    return root is not None and INTEL_ROOT.pins(root.x509_certificate) and root.not_after.year != _ROOT_OF_2049
 
 
 def _lacks_chain(case: Case, call: str) -> bool:

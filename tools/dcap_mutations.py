@@ -61,7 +61,7 @@ MUTATIONS = (
         1,
         "signature of the QE identity",
         "dcap/prepared.py",
-        "ok = verify_raw(public_key(signer), identity.signature, identity.signed)",
+        "ok = verify_raw(signer.key, identity.signature, identity.signed)",
         "ok = True",
     ),
     _mutation(
@@ -71,7 +71,7 @@ MUTATIONS = (
         'ask.check("quote.qe-identity.report", not field_name,',
         'ask.check("quote.qe-identity.report", True,',
     ),
-    _mutation(2, "count of components", "dcap/tcb.py", "if len(items) != COMPONENT_COUNT:", "if False:"),
+    _mutation(2, "count of components", "dcap/tcb.py", "if len(svns) != COMPONENT_COUNT:", "if False:"),
     _mutation(
         2,
         "equal lengths in the comparison",
@@ -123,7 +123,7 @@ MUTATIONS = (
         5,
         "issuer of the CRL, PCK call",
         "dcap/chains.py",
-        "crl.is_issued_by(issuer),",
+        "crl.is_issued_by(issuer.x509_certificate),",
         "True,",
     ),
     _mutation(
@@ -137,7 +137,7 @@ MUTATIONS = (
         6,
         "signature of the TCB info",
         "dcap/prepared.py",
-        "ok = verify_raw(public_key(signer), tcb_info.signature, tcb_info.signed)",
+        "ok = verify_raw(signer.key, tcb_info.signature, tcb_info.signed)",
         "ok = True",
     ),
     _mutation(6, "debug", "dcap/appraisal.py", "policy.allow_debug or not quote.debug,", "True,"),
@@ -150,7 +150,7 @@ MUTATIONS = (
     _mutation(
         9,
         "size of quotes",
-        "sgx/quote.py",
+        "sgx/quote_parts.py",
         "if not MIN_QUOTE_SIZE <= len(raw) <= QUOTE_SIZE_LIMIT:",
         "if not MIN_QUOTE_SIZE <= len(raw):",
     ),
@@ -181,8 +181,8 @@ MUTATIONS = (
         12,
         "first instant",
         "dcap/appraisal.py",
-        "policy.allow_future or (start.at is not None and start.at <= at),",
-        "True,",
+        "begun = policy.allow_future or (start.at is not None and start.at <= at)",
+        "begun = True",
     ),
     _mutation(
         13,

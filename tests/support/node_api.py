@@ -29,6 +29,7 @@ class NodeApi:
         self.refuse: dict[str, int] = {}
         self.history: list[tuple[int, str, dict[str, object]]] = []
         self._changed = threading.Condition()
+        self._ended = 0
 
     @property
     def capacity(self) -> str | None:
@@ -43,6 +44,10 @@ class NodeApi:
             after = copy.deepcopy(self.node)
             edit(after)
             self._store(after)
+
+    def end_watches(self) -> None:
+        """Tell every watch that its place is forgotten."""
+        self._ended += 1
 
     def __call__(self, asked: Asked, answer: Exchange) -> None:
         parts = urlsplit(asked.path)
@@ -83,7 +88,12 @@ class NodeApi:
 
     def _watch(self, answer: Exchange, version: int, *, pods: bool) -> None:
         answer.begin_stream()
+        ended = self._ended
         while not answer.stop.is_set():
+            if ended != self._ended:
+                answer.event("ERROR", {"code": 410})
+                answer.end_stream()
+                return
             with self._changed:
                 news = [] if pods else [event for event in self.history if event[0] > version]
                 if not news:

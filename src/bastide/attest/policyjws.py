@@ -63,6 +63,8 @@ class PolicyJws:
         header = read_json(_decode(parts[0], "header"))
         if not isinstance(header, dict):
             raise MalformedError("policy.jws.form", "the header is not a JSON object")
+        if "crit" in header:  # RFC 7515 4.1.11: nothing may be called critical that we do not do
+            raise MalformedError("policy.jws.form", "expected no critical header members (crit), seen some")
         payload, signature = _decode(parts[1], "payload"), _decode(parts[2], "signature")
         if header.get("alg") == "none":
             if signature:

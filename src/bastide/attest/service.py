@@ -19,7 +19,16 @@ from bastide.policy import ATTESTATION_SERVICE, Claim, Decision, PolicyDocument,
 from bastide.sgx.attributes import AttributeFlags
 from bastide.sgx.quote import Quote
 from bastide.sgx.report import ReportBody
-from bastide.token.claims import CollateralHashes, RuntimeData, TcbFacts, TokenFrame, incoming_claims, sgx_claims
+from bastide.token.claims import (
+    EVIDENCE_CLAIM,
+    CollateralHashes,
+    RuntimeData,
+    TcbFacts,
+    TokenFrame,
+    evidence_json,
+    incoming_claims,
+    sgx_claims,
+)
 from bastide.token.jose import Signer, unsigned_token
 from bastide.token.json_text import Json
 
@@ -31,6 +40,7 @@ _DATA_SOURCE = "Azure Attestation API, runtimeData and initTimeData"
 _BINDS = {"runtime-data": "report data", "init-time-data": "a configuration id"}
 _POLICY_SOURCE = "attestation policy"
 _BOUND_DATA = slice(0, 32)
+_EVIDENCE_SINCE = (1, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +227,7 @@ def conclude(
     if failed is not None:
         return _refuse(INVALID_PARAMETER, failed, checks, verdict)
     try:
-        decision = evaluate(policy.policy, _incoming(report, facts))
+        decision = evaluate(policy.policy, _incoming(policy, report, facts, runtime, init_time))
     except PolicyError as error:
         by = _check_of("policy.evaluation", error)
         return _refuse(POLICY_EVALUATION_ERROR, by, (*checks, by), verdict)
@@ -309,8 +319,21 @@ def _bound_data(name: str, raw: bytes, field: bytes, *, is_json: bool) -> tuple[
     )
 
 
-def _incoming(report: ReportBody, facts: TcbFacts) -> list[Claim]:
-    return [Claim(type=name, value=value, issuer=ATTESTATION_SERVICE) for name, value in incoming_claims(report, facts)]
+def _incoming(
+    policy: PolicyDocument,
+    report: ReportBody,
+    facts: TcbFacts,
+    runtime: RuntimeData | None,
+    init_time: RuntimeData | None,
+) -> list[Claim]:
+    """What the policy is asked about; the evidence as JSON for those versions only that have functions for it."""
+    claims = [
+        Claim(type=name, value=value, issuer=ATTESTATION_SERVICE) for name, value in incoming_claims(report, facts)
+    ]
+    if policy.policy.version >= _EVIDENCE_SINCE:
+        evidence = evidence_json(report, facts, runtime=runtime, init_time=init_time)
+        claims.append(Claim(type=EVIDENCE_CLAIM, value=evidence, issuer=ATTESTATION_SERVICE))
+    return claims
 
 
 def _policy_check(decision: Decision) -> Check:

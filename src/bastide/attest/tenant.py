@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from bastide.attest.audit import CHECKPOINT_TYPE, sign_checkpoint
 from bastide.attest.auditlog import AuditLog
 from bastide.attest.keys import KeyRing, due, make_key, moved, retired
-from bastide.attest.openenclave import quote_in
 from bastide.attest.policyjws import PolicyJws
 from bastide.attest.ports import ChainHead, Checkpoint, Clock, CollateralSource, KeyRecord, Store
 from bastide.attest.profile import Profile, baseline_of
@@ -26,6 +25,7 @@ from bastide.attest.service import (
 )
 from bastide.attest.tenants import Kind, TenantConfig
 from bastide.checks import Check
+from bastide.dcap.containers import quote_in_report
 from bastide.errors import PolicyError
 from bastide.pki.chain import TrustAnchor
 from bastide.policy import PolicyDocument
@@ -122,7 +122,7 @@ class Tenant:
             request_id: told to the client, and in the audit log.
 
         Raises:
-            MalformedError: ``policy.*`` of the draft, ``quote.*``, ``openenclave.*``: evidence that is none.
+            MalformedError: ``policy.*`` of the draft, ``quote.*``: evidence that is none.
             UnavailableError: the decision could not be recorded; nobody may act on it.
         """
         active = await self.policy(kind) if draft is None else _draft(draft)
@@ -205,10 +205,10 @@ def evidence_request(kind: Kind, evidence: bytes, request: AttestRequest) -> Att
     """The request with the quote that ``evidence`` holds.
 
     Raises:
-        MalformedError: ``openenclave.*``.
+        MalformedError: ``quote.container.open-enclave``.
     """
     if kind is Kind.OPEN_ENCLAVE:
-        return replace(request, quote=quote_in(evidence), envelope=evidence)
+        return replace(request, quote=quote_in_report(evidence), envelope=evidence)
     return replace(request, quote=evidence)
 
 

@@ -6,6 +6,8 @@
     if not verdict.acceptable:
         for check in verdict.refusals:
             print(check.name, check.expected, check.seen, check.hint)
+
+Who verifies many quotes keeps a :class:`Verifier`, which gives the same verdicts sooner.
 """
 
 from bastide.dcap.appraisal import INTEL, STRICT, AppraisalPolicy
@@ -14,6 +16,7 @@ from bastide.dcap.levels import TcbStatus
 from bastide.dcap.prepared import PreparedCollateral
 from bastide.dcap.status import QvlStatus
 from bastide.dcap.verdict import Verdict
+from bastide.dcap.verifier import Verifier
 from bastide.dcap.verify import verify
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "QvlStatus",
     "TcbStatus",
     "Verdict",
+    "Verifier",
     "collateral_hashes",
     "verify",
 ]

@@ -4,17 +4,16 @@ The library leaves debug enclaves, TCB statuses, expiry and roll-back to its cal
 issueDate or who may issue certificates. Here they are questions, and the default answer is no.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from bastide.checks import Check
-from bastide.dcap.chains import Chain, Period, asked_at
+from bastide.dcap.chains import asked_at
 from bastide.dcap.evaluation import TcbFindings
 from bastide.dcap.inquiry import CallResult
-from bastide.dcap.intel import PckChain
 from bastide.dcap.levels import SvnLevel, TcbStatus
-from bastide.dcap.prepared import PreparedCollateral
+from bastide.dcap.platform import Platform
 from bastide.dcap.tcb import TcbLevel
 from bastide.errors import MalformedError
 from bastide.pki.pck import SgxType
@@ -84,67 +83,28 @@ INTEL = AppraisalPolicy(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """One end of the time in which everything is in force.
-
-    Attributes:
-        of: whose end it is; empty when nothing has one.
-        at: the instant; None when nothing has one.
-    """
-
-    of: str = ""
-    at: datetime | None = None
-
-    def __str__(self) -> str:
-        return "never" if self.at is None else f"{self.at.isoformat()} ({self.of})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What is appraised.
 
     Attributes:
-        quote: the quote.
-        pck: the certificates that it brings.
-        prepared: the collateral.
+        quote: the quote, of which there is no more than evidence.
+        platform: the certificates that it brings, and the collateral.
         findings: the levels reached.
         at: the instant of judgement.
         calls: how the calls of Intel's library ended: PCK certificate, TCB info, QE identity, quote.
     """
 
     quote: Quote
-    pck: PckChain
-    prepared: PreparedCollateral
+    platform: Platform
     findings: TcbFindings
     at: datetime
     calls: tuple[CallResult, CallResult, CallResult, CallResult]
 
     @property
-    def start(self) -> Bound:
-        """The latest instant from which collateral and certificates are in force."""
-        last = max(self._periods, key=lambda period: period.start, default=None)
-        return Bound() if last is None else Bound(of=last.of, at=last.start)
-
-    @property
-    def end(self) -> Bound:
-        """The earliest instant at which collateral or a certificate runs out."""
-        first = min(self._periods, key=lambda period: period.end, default=None)
-        return Bound() if first is None else Bound(of=first.of, at=first.end)
-
-    @property
     def collateral_expired(self) -> bool:
         """The flag of Intel's QvE: something has run out, at its last instant already, or a call says so."""
-        end = self.end.at
+        end = self.platform.end.at
         return end is None or end <= self.at or any(call.status.says_expired for call in self.calls)
-
-    @property
-    def chains(self) -> tuple[Chain, ...]:
-        """The certificate chains that could be read."""
-        return tuple(chain for chain in (self.pck.chain, self.prepared.signing_chain) if isinstance(chain, Chain))
-
-    @property
-    def _periods(self) -> tuple[Period, ...]:
-        return (*self.prepared.periods, *(period for chain in self.chains for period in chain.periods))
 
 
 def appraise(subject: Subject, policy: AppraisalPolicy) -> tuple[Check, ...]:
@@ -160,7 +120,7 @@ def appraise(subject: Subject, policy: AppraisalPolicy) -> tuple[Check, ...]:
 
 
 def _dates(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
-    start, at = subject.start, subject.at
+    start, at = subject.platform.start, subject.at
     begun = policy.allow_future or (start.at is not None and start.at <= at)
     yield _check(
         "appraisal.in-force",
@@ -174,13 +134,13 @@ def _dates(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
         "appraisal.not-expired",
         good,
         expected="any" if policy.allow_expired else "collateral and certificates good at the instant of judgement",
-        seen=f"until {subject.end}{asked_at(good, at)}",
+        seen=f"until {subject.platform.end}{asked_at(good, at)}",
         hint="fetch current collateral",
     )
 
 
 def _authorities(subject: Subject) -> Iterator[Check]:
-    misplaced = [name for chain in subject.chains for name in chain.misplaced]
+    misplaced = [name for chain in subject.platform.chains for name in chain.misplaced]
     yield _check(
         "appraisal.authorities",
         not misplaced,
@@ -201,10 +161,14 @@ def _tcb(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
         seen=findings.status.value,
         hint="update the platform as the advisories say, or accept the status in the policy",
     )
-    platform = [level for each in findings.evaluations for level in (each.platform, each.module)]
-    yield from _grace("appraisal.platform-grace", platform, policy.platform_grace, subject.at)
-    qe = [each.qe for each in findings.evaluations]
-    yield from _grace("appraisal.qe-grace", qe, policy.qe_grace, subject.at)
+    for name, grace, late in _graces(findings, policy):
+        yield _check(
+            name,
+            all(subject.at - date <= grace for date in late),
+            expected=f"no level out of date whose tcbDate lies more than {grace} back",
+            seen=", ".join(date.isoformat() for date in late) or "none out of date",
+            hint="update the platform: the time of grace is over",
+        )
     rejected = {advisory.upper() for advisory in policy.reject_advisories}
     applying = [advisory for advisory in findings.advisory_ids if advisory.upper() in rejected]
     yield _check(
@@ -216,20 +180,24 @@ def _tcb(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
     )
 
 
-def _grace(
-    name: str, levels: Sequence[TcbLevel | SvnLevel | None], grace: timedelta | None, at: datetime
-) -> Iterator[Check]:
-    """Whether levels that are out of date have not been so for too long, counted from their ``tcbDate``."""
-    if grace is None:
-        return
-    late = [level.date for level in levels if level is not None and level.status in _OUT_OF_DATE]
-    yield _check(
-        name,
-        all(at - date <= grace for date in late),
-        expected=f"no level out of date whose tcbDate lies more than {grace} back",
-        seen=", ".join(date.isoformat() for date in late) or "none out of date",
-        hint="update the platform: the time of grace is over",
+def has_grace_running(subject: Subject, policy: AppraisalPolicy) -> bool:
+    """Whether a yes of the policy may end by time alone, though collateral and certificates stay in force."""
+    return any(late for _, _, late in _graces(subject.findings, policy))
+
+
+def _graces(findings: TcbFindings, policy: AppraisalPolicy) -> Iterator[tuple[str, timedelta, list[datetime]]]:
+    """Each check of a time of grace, the time, and the ``tcbDate`` of levels out of date, from which it runs."""
+    both: tuple[tuple[str, timedelta | None, list[TcbLevel | SvnLevel | None]], ...] = (
+        (
+            "appraisal.platform-grace",
+            policy.platform_grace,
+            [level for each in findings.evaluations for level in (each.platform, each.module)],
+        ),
+        ("appraisal.qe-grace", policy.qe_grace, [each.qe for each in findings.evaluations]),
     )
+    for name, grace, levels in both:
+        if grace is not None:
+            yield name, grace, [level.date for level in levels if level is not None and level.status in _OUT_OF_DATE]
 
 
 def _attested(quote: Quote, policy: AppraisalPolicy) -> Iterator[Check]:
@@ -272,9 +240,9 @@ def _service_td(report: TdReport) -> bytes:
 
 def _platform(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
     """What the PCK certificate says of the platform."""
-    if isinstance(subject.pck.leaf, MalformedError):  # then the Intel layer has refused already
+    if isinstance(subject.platform.pck.leaf, MalformedError):  # then the Intel layer has refused already
         return
-    platform = subject.pck.leaf.platform
+    platform = subject.platform.pck.leaf.platform
     for name, allowed, seen in (
         ("dynamic-platform", policy.allow_dynamic_platform, platform.dynamic_platform),
         ("cached-keys", policy.allow_cached_keys, platform.cached_keys),
@@ -298,7 +266,7 @@ def _platform(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
 
 
 def _evaluation_number(subject: Subject, policy: AppraisalPolicy) -> Check:
-    number = subject.prepared.tcb_evaluation_data_number
+    number = subject.platform.prepared.tcb_evaluation_data_number
     return _check(
         "appraisal.tcb-evaluation-data-number",
         number is not None and number >= policy.min_tcb_evaluation_data_number,

@@ -3,23 +3,15 @@
 Source: Intel quote verification library, ``CertificateChain`` and ``PckCrlVerifier``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from cryptography import x509
-
+from bastide.dcap.certificate import Certificate
 from bastide.dcap.inquiry import Inquiry
 from bastide.dcap.status import QvlStatus
 from bastide.errors import MalformedError
-from bastide.pki.chain import (
-    basic_constraints,
-    common_name,
-    is_self_issued,
-    issuer_is,
-    load_pem_chain,
-    missing_extensions,
-    signed_by,
-)
+from bastide.pki.chain import common_name, split_pem_chain
 from bastide.pki.crl import Crl
 
 _ROOT = "SGX Root CA"
@@ -55,54 +47,46 @@ class Chain:
 
     Attributes:
         certificates: in the order served.
+        root: the last certificate that names itself as issuer.
+        periods: the validity of each certificate.
+        misplaced: names of certificates that issued others without being an authority, or are one and did not.
     """
 
-    certificates: tuple[x509.Certificate, ...]
+    certificates: tuple[Certificate, ...]
+    root: Certificate | None = field(repr=False)
+    periods: tuple[Period, ...] = field(repr=False)
+    misplaced: tuple[str, ...] = field(repr=False)
 
     @classmethod
-    def parse(cls, pem: bytes) -> "Chain":
+    def parse(cls, pem: bytes, known: Iterable[Certificate] = ()) -> "Chain":
         """Read PEM certificates.
+
+        Args:
+            pem: the certificates.
+            known: certificates that were read already; a root mostly was.
 
         Raises:
             MalformedError: as :func:`bastide.pki.chain.load_pem_chain`.
         """
-        return cls(certificates=load_pem_chain(pem))
-
-    @property
-    def root(self) -> x509.Certificate | None:
-        """The last certificate that names itself as issuer."""
-        return next((cert for cert in reversed(self.certificates) if is_self_issued(cert)), None)
-
-    @property
-    def periods(self) -> tuple[Period, ...]:
-        """The validity of each certificate."""
-        return tuple(
-            Period(of=common_name(cert.subject), start=cert.not_valid_before_utc, end=cert.not_valid_after_utc)
-            for cert in self.certificates
+        read = {cert.pem: cert for cert in known}
+        blocks = enumerate(split_pem_chain(pem), 1)
+        chain = tuple(read.get(block) or Certificate.read(block, position) for position, block in blocks)
+        issuers = {cert.issuer for cert in chain}
+        return cls(
+            certificates=chain,
+            root=next((cert for cert in reversed(chain) if cert.is_self_issued), None),
+            periods=tuple(Period(of=cert.name, start=cert.not_before, end=cert.not_after) for cert in chain),
+            misplaced=tuple(cert.name for cert in chain if cert.is_authority != (cert.subject in issuers)),
         )
 
     @property
     def names(self) -> str:
         """The common names, for people."""
-        return ", ".join(common_name(cert.subject) for cert in self.certificates)
+        return ", ".join(cert.name for cert in self.certificates)
 
-    @property
-    def misplaced(self) -> tuple[str, ...]:
-        """Names of certificates that issued others without being an authority, or are one and did not."""
-        issuers = {cert.issuer for cert in self.certificates}
-        return tuple(
-            common_name(cert.subject) for cert in self.certificates if _is_authority(cert) != (cert.subject in issuers)
-        )
-
-    def issued(self, phrase: str) -> x509.Certificate | None:
+    def issued(self, phrase: str) -> Certificate | None:
         """The first certificate, not the root, whose common name contains ``phrase``."""
-        named = (cert for cert in self.certificates if phrase in common_name(cert.subject))
-        return next((cert for cert in named if not is_self_issued(cert)), None)
-
-
-def _is_authority(cert: x509.Certificate) -> bool:
-    constraints = basic_constraints(cert)
-    return constraints is not None and constraints.ca
+        return next((cert for cert in self.certificates if phrase in cert.name and not cert.is_self_issued), None)
 
 
 def ask_chain(ask: Inquiry, call: str, value: Chain | MalformedError, length: int) -> Chain:
@@ -120,68 +104,65 @@ def ask_chain(ask: Inquiry, call: str, value: Chain | MalformedError, length: in
     )
     # The library guesses which certificate lacks something from its place, as if the root came first.
     for cert, status in zip(chain.certificates, _LACKING_EXTENSIONS[length], strict=True):
-        missing = missing_extensions(cert)
         ask.check(
             f"{call}.chain.extensions",
-            not missing,
+            not cert.missing,
             status,
             expected="the extensions of the certificate profile",
-            seen=f"{common_name(cert.subject)} without {', '.join(oid.dotted_string for oid in missing)}"
-            if missing
-            else common_name(cert.subject),
+            seen=f"{cert.name} without {', '.join(cert.missing)}" if cert.missing else cert.name,
         )
     return chain
 
 
-def ask_root(ask: Inquiry, call: str, chain: Chain) -> x509.Certificate:
+def ask_root(ask: Inquiry, call: str, chain: Chain) -> Certificate:
     """The root of a chain, if there is one by Intel's name."""
     root = chain.root
     return ask.present(
         f"{call}.root.name",
-        root if root is not None and _ROOT in common_name(root.subject) else None,
+        root if root is not None and _ROOT in root.name else None,
         QvlStatus.SGX_ROOT_CA_MISSING,
         expected=f"a self-issued certificate whose name contains {_ROOT!r}",
         seen=chain.names,
     )
 
 
-def ask_issued(ask: Inquiry, name: str, chain: Chain, phrase: str, otherwise: QvlStatus) -> x509.Certificate:
+def ask_issued(ask: Inquiry, name: str, chain: Chain, phrase: str, otherwise: QvlStatus) -> Certificate:
     """The certificate of a chain, not its root, whose common name contains ``phrase``."""
     expected = f"a certificate whose name contains {phrase!r}"
     return ask.present(name, chain.issued(phrase), otherwise, expected=expected, seen=chain.names)
 
 
-def ask_root_signature(ask: Inquiry, call: str, root: x509.Certificate) -> None:
+def ask_root_signature(ask: Inquiry, call: str, root: Certificate) -> None:
     """Whether the root signed itself."""
-    signed = signed_by(root, root)
+    signed = ask.signatures.certified_by(root, root)
     ask.check(
         f"{call}.root.signature",
         signed,
         QvlStatus.SGX_ROOT_CA_INVALID_ISSUER,
-        expected=f"{common_name(root.subject)} signed with its own key",
+        expected=f"{root.name} signed with its own key",
         seen="it verifies" if signed else "it does not verify",
     )
 
 
-def ask_issuer(ask: Inquiry, name: str, cert: x509.Certificate, issuer: x509.Certificate, otherwise: QvlStatus) -> None:
+def ask_issuer(ask: Inquiry, name: str, cert: Certificate, issuer: Certificate, otherwise: QvlStatus) -> None:
     """Whether ``issuer`` issued ``cert``, by name and by signature."""
-    signed = issuer_is(cert, issuer) and signed_by(cert, issuer)
+    signed = cert.issuer == issuer.subject and ask.signatures.certified_by(issuer, cert)
     ask.check(
         name,
         signed,
         otherwise,
-        expected=f"issued and signed by {common_name(issuer.subject)}",
-        seen=f"issuer {common_name(cert.issuer)}, the signature {'verifies' if signed else 'is not its own'}",
+        expected=f"issued and signed by {issuer.name}",
+        seen=f"issuer {cert.issuer_name}, the signature {'verifies' if signed else 'is not its own'}",
     )
 
 
-def ask_crl(ask: Inquiry, name: str, crl: Crl, issuer: x509.Certificate) -> None:
+def ask_crl(ask: Inquiry, name: str, crl: Crl, issuer: Certificate) -> None:
     """Whether ``crl`` is ``issuer``'s and of Intel's profile. Says nothing about dates."""
     ask.check(
         f"{name}.issuer",
-        crl.is_issued_by(issuer),
+        crl.is_issued_by(issuer.x509_certificate),
         QvlStatus.SGX_CRL_UNKNOWN_ISSUER,
-        expected=common_name(issuer.subject),
+        expected=issuer.name,
         seen=common_name(crl.issuer),
         hint="fetch the CRL of the CA that issued the certificate (Processor and Platform CA have one each)",
     )
@@ -192,21 +173,21 @@ def ask_crl(ask: Inquiry, name: str, crl: Crl, issuer: x509.Certificate) -> None
         expected="a CRL number and an authority key identifier",
         seen=f"CRL number {crl.number}, authority key identifier {crl.has_authority_key_identifier}",
     )
-    signed = crl.is_signed_by(issuer)
+    signed = ask.signatures.are_by(issuer, crl.signature, crl.tbs)
     ask.check(
         f"{name}.signature",
         signed,
         QvlStatus.SGX_CRL_INVALID_SIGNATURE,
-        expected=f"signed by {common_name(issuer.subject)}",
+        expected=f"signed by {issuer.name}",
         seen="it verifies" if signed else "it does not verify",
     )
 
 
-def ask_not_revoked(ask: Inquiry, name: str, crl: Crl, cert: x509.Certificate, otherwise: QvlStatus) -> None:
+def ask_not_revoked(ask: Inquiry, name: str, crl: Crl, cert: Certificate, otherwise: QvlStatus) -> None:
     """Whether ``cert`` is absent from ``crl``."""
     ask.check(
         name,
-        not crl.revokes(cert),
+        not crl.revokes(cert.x509_certificate),
         otherwise,
         expected=f"serial number {cert.serial_number:x} not in the CRL of {common_name(crl.issuer)}",
         seen=f"CRL number {crl.number} with {len(crl.revoked)} entries",
@@ -214,7 +195,7 @@ def ask_not_revoked(ask: Inquiry, name: str, crl: Crl, cert: x509.Certificate, o
     )
 
 
-def ask_not_after(ask: Inquiry, name: str, cert: x509.Certificate, at: datetime, otherwise: QvlStatus) -> None:
+def ask_not_after(ask: Inquiry, name: str, cert: Certificate, at: datetime, otherwise: QvlStatus) -> None:
     """Whether ``at`` is no later than the end of validity of ``cert``."""
     ok = at <= cert.not_after
     ask.check(

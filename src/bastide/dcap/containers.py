@@ -107,6 +107,31 @@ def unwrap(raw: bytes) -> Unwrapped:
     raise MalformedError("quote.container.layers", f"expected at most {MOST_LAYERS} wrappings around a quote")
 
 
+def quote_in_report(report: bytes) -> bytes:
+    """The quote in an Open Enclave report, where no other container will do: 16 bytes of header, then the quote.
+
+    The header is little-endian: u32 version 1, u32 type 2 (SGX remote), u64 size of the quote, which is all that
+    follows. Says nothing about the quote itself.
+
+    Raises:
+        MalformedError: ``quote.container.open-enclave``.
+    """
+    if len(report) < _OPEN_ENCLAVE.size:
+        message = f"expected at least {_OPEN_ENCLAVE.size} bytes of header, seen {len(report)}"
+        raise MalformedError("quote.container.open-enclave", message)
+    header = _OPEN_ENCLAVE.unpack_from(report)
+    rest = len(report) - _OPEN_ENCLAVE.size
+    if header != (_OPEN_ENCLAVE_VERSION, _OPEN_ENCLAVE_REMOTE, rest):
+        version, kind, size = header
+        raise MalformedError(
+            "quote.container.open-enclave",
+            f"expected version {_OPEN_ENCLAVE_VERSION}, type {_OPEN_ENCLAVE_REMOTE} (SGX remote) and {rest} bytes of"
+            f" quote, seen version {version}, type {kind} and {size}",
+            hint="a local report is no quote, and a quote has no such header: send each where it belongs",
+        )
+    return report[_OPEN_ENCLAVE.size :]
+
+
 def _is_quote(raw: bytes) -> bool:
     if len(raw) < _QUOTE_START.size:
         return False
@@ -117,7 +142,7 @@ def _is_quote(raw: bytes) -> bool:
 def _open(raw: bytes) -> tuple[Container, bytes]:
     """Take off one wrapping."""
     if raw.startswith(struct.pack("<I", _OPEN_ENCLAVE_VERSION)):
-        return Container.OPEN_ENCLAVE, _in_open_enclave(raw)
+        return Container.OPEN_ENCLAVE, quote_in_report(raw)
     if raw[0] == _SEQUENCE and not raw.isascii():
         return Container.CERTIFICATE, _in_certificates([raw])
     if raw.startswith(b"#"):
@@ -138,20 +163,6 @@ def _open_text(text: str) -> tuple[Container, bytes]:
     if digits is not None:
         return Container.HEX, _from_hex(digits.group(1))
     return Container.BASE64, _from_base64(text)
-
-
-def _in_open_enclave(raw: bytes) -> bytes:
-    if len(raw) < _OPEN_ENCLAVE.size:
-        raise MalformedError("quote.container.open-enclave", f"expected 16 bytes of header, seen {len(raw)}")
-    _, kind, size = _OPEN_ENCLAVE.unpack_from(raw)
-    rest = len(raw) - _OPEN_ENCLAVE.size
-    if kind != _OPEN_ENCLAVE_REMOTE or size != rest:
-        raise MalformedError(
-            "quote.container.open-enclave",
-            f"expected type {_OPEN_ENCLAVE_REMOTE} (SGX remote) and {rest} bytes of quote, seen type {kind} and {size}",
-            hint="a local report is no quote: ask the enclave for remote attestation",
-        )
-    return raw[_OPEN_ENCLAVE.size :]
 
 
 def _in_pem(text: str) -> tuple[Container, bytes]:

@@ -133,6 +133,16 @@ class Fields:
             self.invalid(name, f"an integer from 0 to {maximum}", value)
         return value
 
+    def unsigned_in_each(self, name: str, member: str, maximum: int, most: int) -> tuple[int, ...]:
+        """Member ``member`` of each object in a list of at most ``most``: integers from 0 to ``maximum``.
+
+        A document has hundreds of such objects; readers of their own are made only to say what is wrong.
+        """
+        values = [item.get(member) if isinstance(item, dict) else None for item in self._list(name, most)]
+        if all(type(value) is int and 0 <= value <= maximum for value in values):
+            return cast("tuple[int, ...]", tuple(values))
+        return tuple(item.unsigned(member, maximum) for item in self.children(name, most))
+
     def hex(self, name: str, size: int) -> bytes:
         """``size`` bytes in hex of either case."""
         value = self._get(name)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bastide.checks import Check
+from bastide.dcap.certificate import Signatures
 from bastide.dcap.status import QvlStatus
 from bastide.errors import MalformedError
 
@@ -30,13 +31,18 @@ class Inquiry:
     Args:
         source: document that asks for these checks.
         before: checks that were answered earlier and belong in front.
+        signatures: where answers about signatures of certificates are kept.
+
+    Attributes:
+        signatures: the same.
     """
 
-    __slots__ = ("_checks", "_source")
+    __slots__ = ("_checks", "_source", "signatures")
 
-    def __init__(self, source: str, before: tuple[Check, ...] = ()) -> None:
+    def __init__(self, source: str, before: tuple[Check, ...] = (), signatures: Signatures | None = None) -> None:
         self._source = source
         self._checks = list(before)
+        self.signatures = signatures or Signatures()
 
     def check(
         self, name: str, ok: bool, otherwise: QvlStatus, *, expected: str, seen: str = "", hint: str = ""

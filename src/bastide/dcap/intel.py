@@ -4,12 +4,12 @@ Source: Intel quote verification library (``QuoteVerification.cpp`` and the veri
 requirements the order follows; where we are stricter, the docstring says so.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 
-from cryptography import x509
-
+from bastide.dcap.certificate import Certificate
 from bastide.dcap.chains import (
     Chain,
     ask_chain,
@@ -23,6 +23,7 @@ from bastide.dcap.chains import (
     ask_root_signature,
 )
 from bastide.dcap.evaluation import TcbEvaluation, TcbFindings, evaluate, tee_of
+from bastide.dcap.evidence import QuoteSignatures
 from bastide.dcap.identity import EnclaveIdentity
 from bastide.dcap.inquiry import CallResult, Inquiry, attempt
 from bastide.dcap.levels import TcbStatus
@@ -31,11 +32,11 @@ from bastide.dcap.status import QvlStatus, of_tcb
 from bastide.dcap.tcb import SGX, TDX, TcbInfo, module_version
 from bastide.dcap.tdx_module import TdxModule
 from bastide.errors import MalformedError
-from bastide.pki.chain import common_name, public_key
+from bastide.pki.chain import common_name
 from bastide.pki.crl import Crl
-from bastide.pki.ecdsa import load_point, verify_raw
+from bastide.pki.ecdsa import load_point
 from bastide.pki.pck import SgxExtensions, sgx_extensions
-from bastide.sgx.quote import INTEL_QE_VENDOR_ID, Quote
+from bastide.sgx.quote import INTEL_QE_VENDOR_ID, CertificationData, Quote
 from bastide.sgx.td_report import TdReport
 
 PCK_SOURCE = "Intel quote verification library, sgxAttestationVerifyPCKCertificate"
@@ -59,7 +60,7 @@ class PckCertificate:
         platform: its SGX extension.
     """
 
-    certificate: x509.Certificate
+    certificate: Certificate
     platform: SgxExtensions
 
 
@@ -77,8 +78,18 @@ class PckChain:
 
     @classmethod
     def of(cls, quote: Quote) -> "PckChain":
-        """Take the certification data apart. Raises nothing: defects become values."""
-        chain = _certificates(quote)
+        """Those of a quote."""
+        return cls.read(quote.certification)
+
+    @classmethod
+    def read(cls, certification: CertificationData, known: Iterable[Certificate] = ()) -> "PckChain":
+        """Take certification data apart. Raises nothing: defects become values.
+
+        Args:
+            certification: of a quote.
+            known: certificates that were read already.
+        """
+        chain = _certificates(certification, known)
         return cls(chain=chain, leaf=chain if isinstance(chain, MalformedError) else _leaf(chain))
 
 
@@ -90,7 +101,8 @@ def find_tcb(quote: Quote, pck: PckChain, prepared: PreparedCollateral) -> TcbFi
 
 def verify_pck_certificate(pck: PckChain, prepared: PreparedCollateral, at: datetime) -> CallResult:
     """The PCK certificate chain: names, signatures, root key, revocation, dates."""
-    return Inquiry(PCK_SOURCE).run(lambda ask: _pck_certificate(ask, pck, prepared, at))
+    ask = Inquiry(PCK_SOURCE, signatures=prepared.signatures.copy())
+    return ask.run(lambda ask: _pck_certificate(ask, pck, prepared, at))
 
 
 def verify_tcb_info(prepared: PreparedCollateral, at: datetime) -> CallResult:
@@ -103,15 +115,17 @@ def verify_enclave_identity(prepared: PreparedCollateral, at: datetime) -> CallR
     return _dated(prepared, prepared.qe_result, prepared.qe_identity, at)
 
 
-def verify_quote(quote: Quote, pck: PckChain, prepared: PreparedCollateral, findings: TcbFindings) -> CallResult:
+def verify_quote(
+    quote: Quote, signatures: QuoteSignatures, pck: PckChain, prepared: PreparedCollateral, findings: TcbFindings
+) -> CallResult:
     """The quote under a PCK certificate and collateral that the other calls judge."""
-    return Inquiry(QUOTE_SOURCE).run(lambda ask: _quote(ask, quote, pck, prepared, findings))
+    return Inquiry(QUOTE_SOURCE).run(lambda ask: _quote(ask, quote, signatures, pck, prepared, findings))
 
 
-def _certificates(quote: Quote) -> Chain | MalformedError:
-    kind = quote.certification.type
+def _certificates(certification: CertificationData, known: Iterable[Certificate]) -> Chain | MalformedError:
+    kind = certification.type
     if kind == PCK_CHAIN_IN_QUOTE:
-        return attempt(Chain.parse, quote.certification.data)
+        return attempt(lambda pem: Chain.parse(pem, known), certification.data)
     return MalformedError(
         "dcap.certification.type",
         f"expected certification data of type {PCK_CHAIN_IN_QUOTE} (PCK certificate chain), seen type {kind}",
@@ -124,7 +138,7 @@ def _leaf(chain: Chain) -> PckCertificate | MalformedError:
     if certificate is None:
         return MalformedError(_NO_LEAF, f"expected a certificate named {_PCK!r}, seen {chain.names}")
     try:
-        return PckCertificate(certificate=certificate, platform=sgx_extensions(certificate))
+        return PckCertificate(certificate=certificate, platform=sgx_extensions(certificate.x509_certificate))
     except MalformedError as error:
         return error
 
@@ -194,7 +208,14 @@ def _dates(ask: Inquiry, document: TcbInfo | EnclaveIdentity, chain: Chain, crl:
     return QvlStatus.OK
 
 
-def _quote(ask: Inquiry, quote: Quote, pck: PckChain, prepared: PreparedCollateral, findings: TcbFindings) -> QvlStatus:
+def _quote(
+    ask: Inquiry,
+    quote: Quote,
+    signatures: QuoteSignatures,
+    pck: PckChain,
+    prepared: PreparedCollateral,
+    findings: TcbFindings,
+) -> QvlStatus:
     ask.check(
         "quote.qe-vendor",
         quote.header.qe_vendor_id == INTEL_QE_VENDOR_ID,
@@ -205,9 +226,9 @@ def _quote(ask: Inquiry, quote: Quote, pck: PckChain, prepared: PreparedCollater
     leaf, tcb_info, identity = _ask_inputs(ask, quote, pck, prepared)
     if isinstance(quote.body, TdReport):
         _ask_tdx_module(ask, quote.body, tcb_info)
-    _ask_qe_report(ask, quote, leaf.certificate)
+    _ask_qe_report(ask, quote, signatures, leaf.certificate)
     _ask_qe_identity(ask, quote, identity)
-    _ask_quote_signature(ask, quote)
+    _ask_quote_signature(ask, quote, signatures)
     return _ask_tcb(ask, quote, leaf.platform, findings)
 
 
@@ -242,12 +263,12 @@ def _ask_inputs(
     return leaf, tcb_info, identity
 
 
-def _ask_revocation(ask: Inquiry, crl: Crl, leaf: x509.Certificate) -> None:
+def _ask_revocation(ask: Inquiry, crl: Crl, leaf: Certificate) -> None:
     ask.check(
         "quote.pck-crl.issuer",
         _CA in common_name(crl.issuer) and crl.issuer == leaf.issuer,
         QvlStatus.INVALID_PCK_CRL,
-        expected=common_name(leaf.issuer),
+        expected=leaf.issuer_name,
         seen=common_name(crl.issuer),
         hint="fetch the CRL of the CA that issued the certificate (Processor and Platform CA have one each)",
     )
@@ -297,9 +318,9 @@ def _tdx_module(tcb_info: TcbInfo, major: int) -> TdxModule | None:
     return None if identity is None else identity.module
 
 
-def _ask_qe_report(ask: Inquiry, quote: Quote, leaf: x509.Certificate) -> None:
+def _ask_qe_report(ask: Inquiry, quote: Quote, signatures: QuoteSignatures, leaf: Certificate) -> None:
     """Whether the platform vouches for the quoting enclave, and that for the attestation key."""
-    signed = verify_raw(public_key(leaf), quote.qe_report_signature, quote.qe_report.build())
+    signed = signatures.qe_report_is_by(leaf.key)
     ask.check(
         "quote.qe-report.signature",
         signed,
@@ -333,7 +354,7 @@ def _ask_qe_identity(ask: Inquiry, quote: Quote, identity: EnclaveIdentity) -> N
     ask.check("quote.qe-identity.report", not field_name, otherwise, expected=expected, seen=f"{field_name} {seen}")
 
 
-def _ask_quote_signature(ask: Inquiry, quote: Quote) -> None:
+def _ask_quote_signature(ask: Inquiry, quote: Quote, signatures: QuoteSignatures) -> None:
     key = ask.present(
         "quote.attestation-key",
         load_point(b"\x04" + quote.attestation_key),
@@ -341,7 +362,7 @@ def _ask_quote_signature(ask: Inquiry, quote: Quote) -> None:
         expected="a point on P-256",
         seen=quote.attestation_key.hex(),
     )
-    signed = verify_raw(key, quote.signature, quote.signed_bytes)
+    signed = signatures.quote_is_by(key)
     ask.check(
         "quote.signature",
         signed,

@@ -94,7 +94,6 @@ def level_facts(
     """
     date = fields.date("tcbDate")
     word = fields.text("tcbStatus", wrong=no_word)
-    status = next((status for status in words if status == word), None)
-    if status is None:
+    if word not in words:
         fields.invalid("tcbStatus", f"one of {', '.join(sorted(words))}", word)
-    return date, status, fields.texts("advisoryIDs", MAX_ADVISORIES)
+    return date, TcbStatus(word), fields.texts("advisoryIDs", MAX_ADVISORIES)

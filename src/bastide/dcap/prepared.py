@@ -6,8 +6,7 @@ time, and belongs to its caller.
 
 from dataclasses import dataclass, field
 
-from cryptography import x509
-
+from bastide.dcap.certificate import Certificate, Signatures
 from bastide.dcap.chains import (
     Chain,
     Period,
@@ -25,7 +24,7 @@ from bastide.dcap.inquiry import CallResult, Inquiry, attempt
 from bastide.dcap.status import QvlStatus
 from bastide.dcap.tcb import TcbInfo
 from bastide.errors import MalformedError
-from bastide.pki.chain import TrustAnchor, common_name, public_key
+from bastide.pki.chain import TrustAnchor
 from bastide.pki.crl import Crl
 from bastide.pki.ecdsa import verify_raw
 
@@ -56,6 +55,8 @@ class PreparedCollateral:
         signing_chain: signer and root, or why it is none.
         tcb_result: chain, revocation and signature of the TCB info.
         qe_result: the same of the QE identity.
+        periods: when each document and list that could be read is in force.
+        signatures: what was found out about signatures of certificates and lists on the way.
     """
 
     collateral: Collateral = field(repr=False)
@@ -67,6 +68,8 @@ class PreparedCollateral:
     signing_chain: Chain | MalformedError = field(repr=False)
     tcb_result: CallResult
     qe_result: CallResult
+    periods: tuple[Period, ...] = field(repr=False)
+    signatures: Signatures = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, collateral: Collateral, root: TrustAnchor) -> "PreparedCollateral":
@@ -74,31 +77,22 @@ class PreparedCollateral:
         tcb_info = attempt(TcbInfo.parse, collateral.tcb_info)
         qe_identity = attempt(EnclaveIdentity.parse, collateral.qe_identity)
         crl = attempt(Crl.parse, collateral.root_ca_crl)
+        pck_crl = attempt(Crl.parse, collateral.pck_crl)
         chain = attempt(Chain.parse, collateral.tcb_signing_chain)
+        signatures = Signatures()
+        tcb, qe = Inquiry(TCB_SOURCE, signatures=signatures), Inquiry(QE_SOURCE, signatures=signatures)
         return cls(
             collateral=collateral,
             root=root,
             tcb_info=tcb_info,
             qe_identity=qe_identity,
-            pck_crl=attempt(Crl.parse, collateral.pck_crl),
+            pck_crl=pck_crl,
             root_ca_crl=crl,
             signing_chain=chain,
-            tcb_result=Inquiry(TCB_SOURCE).run(lambda ask: _tcb_info(ask, tcb_info, chain, crl, root)),
-            qe_result=Inquiry(QE_SOURCE).run(lambda ask: _qe_identity(ask, qe_identity, chain, crl, root)),
-        )
-
-    @property
-    def periods(self) -> tuple[Period, ...]:
-        """When each document and list that could be read is in force."""
-        lists = (("root CRL", self.root_ca_crl), ("PCK CRL", self.pck_crl))
-        documents = (("TCB info", self.tcb_info), ("QE identity", self.qe_identity))
-        return (
-            *(
-                Period(of=of, start=d.issue_date, end=d.next_update)
-                for of, d in documents
-                if not isinstance(d, MalformedError)
-            ),
-            *(Period(of=of, start=crl.this_update, end=crl.next_update) for of, crl in lists if isinstance(crl, Crl)),
+            tcb_result=tcb.run(lambda ask: _tcb_info(ask, tcb_info, chain, crl, root)),
+            qe_result=qe.run(lambda ask: _qe_identity(ask, qe_identity, chain, crl, root)),
+            periods=_periods((tcb_info, qe_identity), crl, pck_crl),
+            signatures=signatures,
         )
 
     @property
@@ -107,6 +101,22 @@ class PreparedCollateral:
         if isinstance(self.tcb_info, MalformedError) or isinstance(self.qe_identity, MalformedError):
             return None
         return min(self.tcb_info.tcb_evaluation_data_number, self.qe_identity.tcb_evaluation_data_number)
+
+
+def _periods(
+    documents: tuple[TcbInfo | MalformedError, EnclaveIdentity | MalformedError],
+    root_ca_crl: Crl | MalformedError,
+    pck_crl: Crl | MalformedError,
+) -> tuple[Period, ...]:
+    lists = (("root CRL", root_ca_crl), ("PCK CRL", pck_crl))
+    return (
+        *(
+            Period(of=of, start=d.issue_date, end=d.next_update)
+            for of, d in zip(("TCB info", "QE identity"), documents, strict=True)
+            if not isinstance(d, MalformedError)
+        ),
+        *(Period(of=of, start=crl.this_update, end=crl.next_update) for of, crl in lists if isinstance(crl, Crl)),
+    )
 
 
 def _tcb_info(
@@ -120,7 +130,7 @@ def _tcb_info(
     otherwise = _TCB_INFO_DEFECTS.get(code, QvlStatus.SGX_TCB_INFO_INVALID)
     tcb_info = ask.parsed("tcb.document", value, otherwise, expected="TCB info of version 2 or 3")
     signer = _ask_signer(ask, "tcb", chain, crl, root)
-    ok = verify_raw(public_key(signer), tcb_info.signature, tcb_info.signed)
+    ok = verify_raw(signer.key, tcb_info.signature, tcb_info.signed)
     _ask_signature(ask, "tcb", signer, ok, QvlStatus.TCB_INFO_INVALID_SIGNATURE)
     return QvlStatus.OK
 
@@ -136,17 +146,17 @@ def _qe_identity(
     otherwise = _IDENTITY_DEFECTS.get(code, QvlStatus.SGX_ENCLAVE_IDENTITY_INVALID)
     identity = ask.parsed("qe.document", value, otherwise, expected="an enclave identity of version 2")
     signer = _ask_signer(ask, "qe", chain, crl, root)
-    ok = verify_raw(public_key(signer), identity.signature, identity.signed)
+    ok = verify_raw(signer.key, identity.signature, identity.signed)
     _ask_signature(ask, "qe", signer, ok, QvlStatus.SGX_ENCLAVE_IDENTITY_INVALID_SIGNATURE)
     return QvlStatus.OK
 
 
-def _ask_signature(ask: Inquiry, call: str, signer: x509.Certificate, ok: bool, otherwise: QvlStatus) -> None:
+def _ask_signature(ask: Inquiry, call: str, signer: Certificate, ok: bool, otherwise: QvlStatus) -> None:
     ask.check(
         f"{call}.signature",
         ok,
         otherwise,
-        expected=f"signed by {common_name(signer.subject)} over the bytes as served",
+        expected=f"signed by {signer.name} over the bytes as served",
         seen="it verifies" if ok else "it does not verify",
         hint="keep the document byte for byte as Intel's service sent it: no reformatting",
     )
@@ -154,7 +164,7 @@ def _ask_signature(ask: Inquiry, call: str, signer: x509.Certificate, ok: bool, 
 
 def _ask_signer(
     ask: Inquiry, call: str, value: Chain | MalformedError, crl: Crl | MalformedError, anchor: TrustAnchor
-) -> x509.Certificate:
+) -> Certificate:
     """The certificate of the documents' signer, if the chain makes it trustworthy."""
     chain = ask_chain(ask, call, value, _SIGNING_CHAIN_LENGTH)
     root_crl = ask.parsed(
@@ -171,17 +181,17 @@ def _ask_signer(
     return signer
 
 
-def ask_anchor(ask: Inquiry, call: str, root: x509.Certificate, anchor: TrustAnchor, otherwise: QvlStatus) -> None:
+def ask_anchor(ask: Inquiry, call: str, root: Certificate, anchor: TrustAnchor, otherwise: QvlStatus) -> None:
     """Whether the root of a chain holds the key that the caller trusts.
 
     The key decides, not the certificate: two certificates of Intel's root key are in circulation.
     """
-    ok = anchor.pins(root)
+    ok = anchor.pins(root.x509_certificate)
     ask.check(
         f"{call}.root.trusted",
         ok,
         otherwise,
         expected=f"the root key of {anchor.name}",
-        seen="that key" if ok else f"another key, named {common_name(root.subject)}",
+        seen="that key" if ok else f"another key, named {root.name}",
         hint="a quote of a simulation verifies only under the simulation's root, a real one only under Intel's",
     )

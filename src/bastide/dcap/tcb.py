@@ -215,10 +215,10 @@ def _level(fields: Fields, version: int, tee: str) -> TcbLevel:
 
 
 def _components(tcb: Fields, name: str) -> tuple[int, ...]:
-    items = tcb.children(name, COMPONENT_COUNT)
-    if len(items) != COMPONENT_COUNT:
-        tcb.invalid(name, f"{COMPONENT_COUNT} components", f"{len(items)}")
-    return tuple(item.unsigned("svn", 255) for item in items)
+    svns = tcb.unsigned_in_each(name, "svn", 255, COMPONENT_COUNT)
+    if len(svns) != COMPONENT_COUNT:
+        tcb.invalid(name, f"{COMPONENT_COUNT} components", f"{len(svns)}")
+    return svns
 
 
 def _components_v2(tcb: Fields) -> tuple[int, ...]:

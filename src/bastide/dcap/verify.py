@@ -5,22 +5,17 @@ Source: Intel SGX DCAP, quote verification enclave (order of the calls, collater
 
 from datetime import datetime
 
-from bastide.checks import Check
 from bastide.dcap.appraisal import STRICT, AppraisalPolicy, Subject, appraise
 from bastide.dcap.collateral import Collateral
-from bastide.dcap.intel import (
-    PckChain,
-    find_tcb,
-    verify_enclave_identity,
-    verify_pck_certificate,
-    verify_quote,
-    verify_tcb_info,
-)
+from bastide.dcap.evidence import Evidence, QuoteSignatures
+from bastide.dcap.inquiry import CallResult
+from bastide.dcap.intel import find_tcb, verify_quote
+from bastide.dcap.platform import Platform
 from bastide.dcap.prepared import PreparedCollateral
 from bastide.dcap.verdict import Verdict
 from bastide.errors import MalformedError
 from bastide.pki.chain import INTEL_ROOT, TrustAnchor
-from bastide.sgx.quote import Quote
+from bastide.sgx.quote import CertificationData, Quote, QuoteParts
 
 
 def verify(
@@ -70,27 +65,59 @@ def verify(
     Raises:
         MalformedError: ``quote.*``, when ``quote`` is no quote at all.
     """
-    parsed = quote if isinstance(quote, Quote) else Quote.parse(quote)
+    parts = cut(quote)
+    prepared = prepare(collateral, root)
+    certification = CertificationData(type=parts.certification_type, data=parts.certification_data)
+    platform = Platform.of(certification, prepared)
+    evidence = Evidence.of(parts, certification)
+    return conclude(inquire(evidence, QuoteSignatures(parts), platform, platform.calls(at), at), policy)
+
+
+def cut(quote: bytes | Quote) -> QuoteParts:
+    """The parts of a quote.
+
+    Raises:
+        MalformedError: ``quote.*``.
+    """
+    return QuoteParts.cut(quote.build() if isinstance(quote, Quote) else quote)
+
+
+def prepare(collateral: Collateral | PreparedCollateral, root: TrustAnchor) -> PreparedCollateral:
+    """Collateral prepared under ``root`` and no other."""
     prepared = collateral if isinstance(collateral, PreparedCollateral) else None
     if prepared is None or prepared.root != root:
         raw = collateral.collateral if isinstance(collateral, PreparedCollateral) else collateral
         prepared = PreparedCollateral.of(raw, root)
-    pck = PckChain.of(parsed)
-    findings = find_tcb(parsed, pck, prepared)
-    calls = (
-        verify_pck_certificate(pck, prepared, at),
-        verify_tcb_info(prepared, at),
-        verify_enclave_identity(prepared, at),
-        verify_quote(parsed, pck, prepared, findings),
-    )
-    subject = Subject(
-        quote=parsed, pck=pck, prepared=prepared, findings=findings.believed_after(calls), at=at, calls=calls
-    )
-    return _verdict(subject, appraise(subject, policy))
+    return prepared
 
 
-def _verdict(subject: Subject, appraisal: tuple[Check, ...]) -> Verdict:
-    pck, prepared, findings = subject.pck, subject.prepared, subject.findings
+def inquire(
+    evidence: Evidence,
+    signatures: QuoteSignatures,
+    platform: Platform,
+    before: tuple[CallResult, CallResult, CallResult],
+    at: datetime,
+) -> Subject:
+    """Ask the questions of Intel's library about a quote; what is then to be appraised.
+
+    Args:
+        evidence: of the quote.
+        signatures: of the quote.
+        platform: the one that the quote's certificates describe.
+        before: how the calls that do not see the quote end at ``at``.
+        at: the instant of judgement; aware.
+    """
+    quote, prepared = evidence.quote, platform.prepared
+    findings = find_tcb(quote, platform.pck, prepared)
+    calls = (*before, verify_quote(quote, signatures, platform.pck, prepared, findings))
+    return Subject(quote=quote, platform=platform, findings=findings.believed_after(calls), at=at, calls=calls)
+
+
+def conclude(subject: Subject, policy: AppraisalPolicy) -> Verdict:
+    """Ask the questions of the policy, and put all answers together."""
+    appraisal = appraise(subject, policy)
+    platform, findings = subject.platform, subject.findings
+    prepared, leaf = platform.prepared, platform.pck.leaf
     statuses = [call.status for call in subject.calls]
     errors = [call.checks[-1] for call in subject.calls if call.status.is_error]
     return Verdict(
@@ -103,9 +130,9 @@ def _verdict(subject: Subject, appraisal: tuple[Check, ...]) -> Verdict:
         advisory_ids=findings.advisory_ids,
         tcb_evaluation_data_number=prepared.tcb_evaluation_data_number,
         collateral_expired=subject.collateral_expired,
-        valid_from=subject.start.at,
-        valid_until=subject.end.at,
-        fmspc=None if isinstance(pck.leaf, MalformedError) else pck.leaf.platform.fmspc,
+        valid_from=platform.start.at,
+        valid_until=platform.end.at,
+        fmspc=None if isinstance(leaf, MalformedError) else leaf.platform.fmspc,
         debug=subject.quote.debug,
         checks=(*(check for call in subject.calls for check in call.checks), *appraisal),
         refusals=(*errors, *(check for check in appraisal if not check.ok)),

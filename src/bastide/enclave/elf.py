@@ -22,7 +22,7 @@ R_X86_64_TPOFF64 = 18
 
 MAX_SEGMENTS = 256
 MAX_SECTIONS = 10_000
-MAX_RELOCATIONS = 4_000_000
+MAX_RELOCATIONS = 1_000_000
 MAX_SYMBOLS = 1_000_000
 _MAX_STRINGS = 16 << 20
 _MAX_NAME = 1024
@@ -150,8 +150,10 @@ class ElfImage:
             MalformedError: ``elf.range``, ``elf.count``.
         """
         wanted, found = {name.encode(): name for name in names}, dict[str, int]()
+        longest = max(map(len, wanted), default=0)
         for name_at, value, strings in self._symbols():
-            name = wanted.get(strings[name_at : strings.find(b"\0", name_at, name_at + _MAX_NAME)])
+            raw, end, _ = strings[name_at : name_at + longest + 1].partition(b"\0")
+            name = wanted.get(raw) if end else None
             if name is not None:
                 found.setdefault(name, value)
         return found

@@ -5,10 +5,11 @@ Source: Fortanix rust-sgx, doc/SGXS.md ("Canonical streams").
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 
 from bastide.enclave.image import EnclaveBlock, LayoutSummary
-from bastide.enclave.layout import ALL_CHUNKS, EnclaveLayout, Image, PageRun
+from bastide.enclave.layout import ALL_CHUNKS, EnclaveLayout, Image, PageRun, bounded_runs
 from bastide.sgx.measurement import measure_sgxs
 from bastide.sgx.records import CHUNK_SIZE
 from bastide.sgx.secs import PageType, SecInfo
@@ -53,22 +54,24 @@ def layout(image: Image) -> EnclaveLayout:
     # The reader of the floor below checks the form once; what follows only takes apart.
     measure_sgxs(bytes(view[start : start + _PIECE]) for start in range(0, len(view), _PIECE))
     _, ssa_frame_size, size = _ECREATE.unpack_from(view)
-    return EnclaveLayout(size=size, ssa_frame_size=ssa_frame_size, runs=tuple(_runs(view)))
+    return EnclaveLayout(size=size, ssa_frame_size=ssa_frame_size, runs=bounded_runs(_runs(view)))
 
 
 def _runs(view: memoryview) -> Iterator[PageRun]:
     """Neighbours that are measured alike become one run."""
     pages = enumerate(_pages(view))
-    for (_, flags, chunks), group in groupby(
+    for (start, flags, chunks), group in groupby(
         pages, key=lambda item: (item[1][0] - item[0] * PAGE_SIZE, item[1][1], tuple(item[1][2]))
     ):
-        found = [page for _, page in group]
-        secinfo, offset = SecInfo.of_flags(flags), found[0][0]
+        number, first = next(group)
+        run = PageRun(offset=start + number * PAGE_SIZE, secinfo=SecInfo.of_flags(flags), chunks=chunks)
         if chunks:
-            content = b"".join(_content(page[2]) for page in found)
-            yield PageRun(offset=offset, secinfo=secinfo, content=content, chunks=chunks)
+            content = bytearray(_content(first[2]))
+            for _, page in group:
+                content += _content(page[2])
+            yield replace(run, content=memoryview(content))
         else:
-            yield PageRun(offset=offset, secinfo=secinfo, zero_pages=len(found))
+            yield replace(run, zero_pages=1 + sum(1 for _ in group))
 
 
 def _content(chunks: dict[int, memoryview]) -> bytes:

@@ -24,6 +24,9 @@ from bastide.units import GIB, MIB, PAGE_SIZE, pages_of
 MAX_MANIFEST = 64 * MIB
 """Bytes of a manifest; one with 20,000 trusted files has 3 MiB."""
 
+MAX_PARSED = 8 * MIB
+"""Bytes of it that are read as TOML: all but the tables of trusted files, which say nothing about the layout."""
+
 MAX_THREADS = 4096
 _MAX_ENCLAVE = 1 << 46
 _DEFAULT_SIZE, _DEFAULT_THREADS = "256M", 4
@@ -246,6 +249,10 @@ def _tree(text: bytes) -> dict[str, object]:
 
 
 def _parsed(text: bytes) -> dict[str, object]:
+    if len(text) > MAX_PARSED:
+        hint = "write trusted files as [[sgx.trusted_files]] tables, as gramine-sgx-sign does"
+        message = f"expected at most {MAX_PARSED} bytes besides the tables of trusted files, seen {len(text)}"
+        raise MalformedError("enclave.manifest.size", message, hint=hint)
     if _DEEP_KEY.search(text):
         raise MalformedError("enclave.manifest.syntax", "expected keys of a few parts, seen one of more than 64")
     return tomllib.loads(text.decode())

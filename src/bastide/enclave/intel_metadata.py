@@ -6,7 +6,7 @@ Source: Intel SGX SDK for Linux, metadata.h (structures).
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from bastide.enclave.elf import ElfImage
 from bastide.enclave.image import missing, parse_sigstruct
@@ -23,6 +23,9 @@ SIGSTRUCT_OFFSET = 64
 """Bytes from the start of a metadata blob to its SIGSTRUCT."""
 
 MAX_BLOCKS = 16
+MAX_PATCHES = 1024
+"""Patches of one blob; `sgx_sign` writes about ten."""
+
 _NOTE = struct.Struct("<III")
 _NOTE_NAME = b"sgx_metadata\0"
 _BLOB = struct.Struct("<QQIIIIIIQ16s")
@@ -37,6 +40,7 @@ _GROUP = struct.Struct("<HHIQ16x")
 _ELRANGE_ENTRY = struct.Struct("<QQQ")
 _GROUP_BIT = 0x1000
 _TESTED_MAJORS = (1, 2)
+_Raw = TypeVar("_Raw", bytes, memoryview)
 _ELRANGE_MAJOR = 11
 
 
@@ -149,7 +153,8 @@ def metadata(elf: ElfImage) -> tuple[Metadata, ...]:
         raise MalformedError("enclave.metadata.note", f"expected a note named sgx_metadata in {INTEL_SECTION}")
     view, offset = elf.view[: section.offset + section.size], section.offset + start
     found: list[Metadata] = []
-    while bytes(view[offset : offset + 8]) == MAGIC.to_bytes(8, "little"):
+    # A loader may go on behind the section: a blob there is refused by its size, never passed over.
+    while bytes(elf.view[offset : offset + 8]) == MAGIC.to_bytes(8, "little"):
         if len(found) == MAX_BLOCKS:
             raise MalformedError("enclave.metadata.blocks", f"expected at most {MAX_BLOCKS} metadata blobs")
         found.append(Metadata.parse(view, offset))
@@ -175,7 +180,7 @@ def _directory(raw: bytes, index: int) -> bytes:
     return blob_data(raw, offset, size, "enclave.metadata.directory")
 
 
-def blob_data(raw: bytes, offset: int, size: int, code: str) -> bytes:
+def blob_data(raw: _Raw, offset: int, size: int, code: str) -> _Raw:
     """Bytes of the blob behind its header."""
     if size and not _SMALLEST <= offset <= offset + size <= len(raw):
         raise MalformedError(
@@ -199,8 +204,10 @@ def _table(raw: bytes) -> Iterator[Entry | Group]:
 
 def _patches(raw: bytes) -> Iterator[Patch]:
     content = _directory(raw, _PATCH)
-    if len(content) % _PATCH_ENTRY.size:
-        raise MalformedError("enclave.metadata.patch", f"expected entries of 32 bytes, seen {len(content)} bytes")
+    if len(content) % _PATCH_ENTRY.size or len(content) > MAX_PATCHES * _PATCH_ENTRY.size:
+        raise MalformedError(
+            "enclave.metadata.patch", f"expected at most {MAX_PATCHES} entries of 32 bytes, seen {len(content)} bytes"
+        )
     total = 0
     for place, source, size in _PATCH_ENTRY.iter_unpack(content):
         total += size

@@ -8,11 +8,12 @@ Source: Intel SGX SDK for Linux, the loader's behaviour; Developer Reference, "E
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from bastide.enclave.elf import SHT_REL, SHT_RELA, ElfImage, Segment
 from bastide.enclave.image import EnclaveBlock, LayoutSummary
 from bastide.enclave.intel_metadata import SIGSTRUCT_OFFSET, Entry, Group, Metadata, blob_data, metadata
-from bastide.enclave.layout import ALL_CHUNKS, EnclaveLayout, PageRun, check_run_count
+from bastide.enclave.layout import ALL_CHUNKS, EnclaveLayout, PageRun, bounded_runs, check_run_count
 from bastide.enclave.segments import ZERO_PAGE, patches_within, secinfo_of, segment_runs
 from bastide.errors import MalformedError
 from bastide.sgx.secs import PageType, SecInfo, Tcs
@@ -56,9 +57,9 @@ def layout(elf: ElfImage, blob: Metadata) -> EnclaveLayout:
     """
     elrange = blob.elrange
     base = elrange.image_address - elrange.start_address if elrange else 0
-    runs = [*_segment_runs(elf, blob, base), *_table_runs(blob, base)]
+    runs = bounded_runs(chain(_segment_runs(elf, blob, base), _table_runs(blob, base)))
     return EnclaveLayout(
-        size=elrange.size if elrange else blob.enclave_size, ssa_frame_size=blob.ssa_frame_size, runs=tuple(runs)
+        size=elrange.size if elrange else blob.enclave_size, ssa_frame_size=blob.ssa_frame_size, runs=runs
     )
 
 
@@ -127,8 +128,11 @@ def _extra_pages(loads: Sequence[Segment]) -> dict[int, Segment]:
 def _relocated_pages(elf: ElfImage) -> frozenset[int]:
     """Page numbers that a relocation writes to."""
     pages: set[int] = set()
-    for section in elf.sections:
-        if section.name in _RELOCATION_SECTIONS and section.type in (SHT_RELA, SHT_REL):
+    tables = [section for section in elf.sections if section.name in _RELOCATION_SECTIONS]
+    if len({table.name for table in tables}) < len(tables):
+        raise MalformedError("enclave.metadata.relocations", "expected each section of relocations once, seen more")
+    for section in tables:
+        if section.type in (SHT_RELA, SHT_REL):
             for relocation in elf.relocations(section):
                 if relocation.info:
                     first, last = relocation.offset, relocation.offset + _WORD - 1
@@ -156,10 +160,10 @@ def _expanded(table: Sequence[Entry | Group]) -> Iterator[tuple[Entry, int]]:
 def _repeated(table: Sequence[Entry | Group], index: int, group: Group) -> list[Entry]:
     before = table[max(0, index - group.entry_count) : index]
     entries = [item for item in before if isinstance(item, Entry)]
-    if len(entries) != group.entry_count:
+    if not entries or len(entries) != group.entry_count:
         raise MalformedError(
             "enclave.metadata.group",
-            f"expected a group to repeat {group.entry_count} entries before it, seen {len(entries)}",
+            f"expected a group to repeat {group.entry_count} entries before it (at least one), seen {len(entries)}",
             hint="groups do not contain groups",
         )
     return entries
@@ -178,7 +182,7 @@ def _entry_runs(raw: bytes, entry: Entry, rva: int, base: int) -> Iterator[PageR
     chunks = ALL_CHUNKS if entry.attributes & _EEXTEND else ()
     run = PageRun(offset=base + rva, secinfo=secinfo, copies=entry.page_count, chunks=chunks)
     if entry.content_offset and secinfo.page_type is PageType.TCS:
-        yield replace(run, content=_tcs(_content(raw, entry, PAGE_SIZE), rva))
+        yield replace(run, content=_tcs(bytes(_content(raw, entry, PAGE_SIZE)), rva))
     elif entry.content_offset:
         yield from _content_runs(run, _content(raw, entry, entry.page_count * PAGE_SIZE))
     elif entry.content_size or chunks:
@@ -187,20 +191,22 @@ def _entry_runs(raw: bytes, entry: Entry, rva: int, base: int) -> Iterator[PageR
         yield replace(run, copies=1, chunks=ALL_CHUNKS, zero_pages=entry.page_count)
 
 
-def _content(raw: bytes, entry: Entry, most: int) -> bytes:
+def _content(raw: bytes, entry: Entry, most: int) -> memoryview:
     if entry.content_size > most:
         raise MalformedError(
             "enclave.metadata.content", f"expected at most {most} bytes of content, seen {entry.content_size}"
         )
-    return blob_data(raw, entry.content_offset, entry.content_size, "enclave.metadata.content")
+    return blob_data(memoryview(raw), entry.content_offset, entry.content_size, "enclave.metadata.content")
 
 
-def _content_runs(run: PageRun, content: bytes) -> Iterator[PageRun]:
-    """Content, then zero pages, all measured whatever the entry says."""
-    filled = pages_of(len(content))
-    if filled:
-        padded = content.ljust(filled * PAGE_SIZE, b"\0")
-        yield replace(run, content=padded, copies=1, chunks=ALL_CHUNKS)
+def _content_runs(run: PageRun, content: memoryview) -> Iterator[PageRun]:
+    """Content, then zero pages, all measured whatever the entry says. Whole pages are not copied: groups repeat."""
+    filled, whole = pages_of(len(content)), len(content) // PAGE_SIZE
+    if whole:
+        yield replace(run, content=content[: whole * PAGE_SIZE], copies=1, chunks=ALL_CHUNKS)
+    if filled > whole:
+        padded = bytes(content[whole * PAGE_SIZE :]).ljust(PAGE_SIZE, b"\0")
+        yield replace(run, offset=run.offset + whole * PAGE_SIZE, content=padded, copies=1, chunks=ALL_CHUNKS)
     if run.copies > filled:
         offset, copies = run.offset + filled * PAGE_SIZE, run.copies - filled
         yield replace(run, offset=offset, content=ZERO_PAGE, copies=copies, chunks=ALL_CHUNKS)

@@ -7,9 +7,9 @@ large the enclave is: thirty million heap pages are one run, a stack of equal pa
 Source: Intel SDM Vol. 3D, "Constructing an Enclave" (ECREATE, EADD, EEXTEND).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from mmap import mmap
 
 from bastide.errors import MalformedError
@@ -27,7 +27,7 @@ Buffer = bytes | memoryview
 ALL_CHUNKS = tuple(range(PAGE_SIZE // CHUNK_SIZE))
 """The sixteen chunks of a page in the order in which loaders measure them."""
 
-MAX_RUNS = 1 << 16
+MAX_RUNS = 1 << 15
 """Runs of one layout; enclaves of a thousand threads have some thousand."""
 
 MAX_HASHED = 64 << 30
@@ -148,6 +148,17 @@ def check_run_count(count: int) -> None:
     """
     if count > MAX_RUNS:
         raise MalformedError("enclave.layout.runs", f"expected at most {MAX_RUNS} page runs, seen {count}")
+
+
+def bounded_runs(runs: Iterable[PageRun]) -> tuple[PageRun, ...]:
+    """The runs, given up when there are more than ``MAX_RUNS``: each may hold a page of its own.
+
+    Raises:
+        MalformedError: ``enclave.layout.runs``.
+    """
+    taken = tuple(islice(runs, MAX_RUNS + 1))
+    check_run_count(len(taken))
+    return taken
 
 
 def _check_run(run: PageRun, size: int) -> None:

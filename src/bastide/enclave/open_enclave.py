@@ -50,7 +50,7 @@ _SYMBOLS = (
     "_td_from_tcs_offset",
 )
 _MODULE_INFO = "_module_info"
-_LARGEST = 1 << 40  # pages of heap or stack, far above what any machine has; keeps sums within 64 bits
+_LARGEST = 1 << 34  # pages of heap, stack or thread-local storage: 64 TiB; keeps sums within 64 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +188,10 @@ def layout(elf: ElfImage, info: OeInfo) -> EnclaveLayout:
     image_size = _image_size(elf.loads)
     heap_at = image_size + len(relocations)
     threads_at = heap_at + info.heap_pages * PAGE_SIZE
+    if tls.pages > _LARGEST:
+        raise MalformedError(
+            "enclave.oeinfo.limits", f"expected at most {_LARGEST} pages of thread-local storage, seen {tls.pages}"
+        )
     per_thread = (info.stack_pages + tls.pages + 3 + _CONTROL_PAGES) * PAGE_SIZE
     size = 1 << max(0, threads_at + info.threads * per_thread - 1).bit_length()
     patches = [

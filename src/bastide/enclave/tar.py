@@ -223,11 +223,18 @@ class TarReader:
 
     def _take(self, size: int, *, may_end: bool = False) -> bytes | None:
         """Exactly ``size`` bytes; None at the end of the stream where that is allowed."""
-        while len(self._buffer) - self._at < size:
-            if not self._refill(keep=True):
-                if may_end and self._at == len(self._buffer):
-                    return None
-                raise self._truncated()
+        missing = size - (len(self._buffer) - self._at)
+        more: list[bytes] = []  # joined once: chunks may be tiny
+        while missing > 0 and (chunk := next(self._chunks, None)) is not None:
+            more.append(chunk)
+            missing -= len(chunk)
+        if more:
+            self._before_buffer += self._at
+            self._buffer, self._at = b"".join((self._buffer[self._at :], *more)), 0
+        if missing > 0:
+            if may_end and self._at == len(self._buffer):
+                return None
+            raise self._truncated()
         self._at += size
         return self._buffer[self._at - size : self._at]
 
@@ -242,17 +249,13 @@ class TarReader:
             self._refill()
         self._at += size
 
-    def _refill(self, *, keep: bool = False) -> bool:
-        """Get the next chunk, after what is left of this one; without ``keep`` the stream must not end here."""
+    def _refill(self) -> None:
+        """Get the next chunk in place of this one, which is used up; the stream must not end here."""
         chunk = next(self._chunks, None)
         if chunk is None:
-            if keep:
-                return False
             raise self._truncated()
         self._before_buffer += self._at
-        self._buffer = self._buffer[self._at :] + chunk
-        self._at = 0
-        return True
+        self._buffer, self._at = chunk, 0
 
     def _truncated(self) -> MalformedError:
         return self._broken("truncated", "the stream ends inside an entry")

@@ -18,7 +18,7 @@ from bastide.kube.follow import Change, Changed, Follower, FollowSettings, Liste
 from bastide.node.contest import Contest, Patience
 from bastide.node.inventory import NodeInventory
 from bastide.node.nodeobject import (
-    ENABLED,
+    FIELD_MANAGER,
     STARTUP_TAINT,
     capacity_of,
     capacity_patch,
@@ -35,7 +35,7 @@ from bastide.units import Bytes
 
 _LOG = logging.getLogger(__name__)
 _NODES = resource_path("api", "v1", "nodes")
-_FIELD_MANAGER = {"fieldManager": "bastide-node-agent"}
+_FIELD_MANAGER = {"fieldManager": FIELD_MANAGER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +151,9 @@ class NodeKeeper:
             self._faults.pop("follow", None)
             match event:
                 case Listed(objects=objects):
-                    self._saw(objects[0] if objects else None)
+                    self._know(objects[0] if objects else None)
                 case Changed(change=Change.DELETED):
-                    self._saw(None)
+                    self._know(None)
                 case Changed(object=node):
                     self._saw(node)
 
@@ -165,11 +165,15 @@ class NodeKeeper:
     async def _read(self) -> None:
         self._saw(await self._client.get(self._path))
 
-    def _saw(self, node: Tree | None) -> None:
-        """The newest of what is known; a watch may lag behind the answer to our own patch."""
-        if node is None or self._node is None or _is_newer(node, self._node):
-            self._node = node
-            self._news.set()
+    def _saw(self, node: Tree) -> None:
+        """Keep the newest: a watch may lag behind the answer to our own patch."""
+        if self._node is None or _version(node) > _version(self._node):
+            self._know(node)
+
+    def _know(self, node: Tree | None) -> None:
+        """A list is believed even where it is older: versions go back when a cluster's store is restored."""
+        self._node = node
+        self._news.set()
 
     async def _guarded(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         """Do a step; whatever the API server says to it, wait a while and go on."""
@@ -211,7 +215,7 @@ class NodeKeeper:
             return False
         contest.wrote(now)
         try:
-            self._node = await self._client.patch(path, how, patch, _FIELD_MANAGER)
+            self._saw(await self._client.patch(path, how, patch, _FIELD_MANAGER))
         except ConflictError:
             await self._read()  # somebody was faster: judge anew by what is there now
             raise
@@ -242,17 +246,14 @@ async def nodes_of_ours(client: ApiClient) -> tuple[Tree, ...]:
     Raises:
         those of ``ApiClient.get``.
     """
-    listed = await client.get(_NODES, {"labelSelector": ENABLED})
-    return tuple(map(mapping, sequence(listed.get("items"))))
+    listed = await client.get(_NODES)
+    return tuple(filter(is_ours, map(mapping, sequence(listed.get("items")))))
 
 
-def _is_newer(node: Tree, than: Tree) -> bool:
-    """Versions are compared as numbers, which they are on every API server with etcd; else the later word counts."""
-    versions = [text(at(one, ("metadata", "resourceVersion"))) for one in (node, than)]
-    same = at(node, ("metadata", "uid")) == at(than, ("metadata", "uid"))
-    if not same or not all(version.isdecimal() for version in versions):
-        return True
-    return int(versions[0]) > int(versions[1])
+def _version(node: Tree) -> int:
+    """Versions of a node are numbers that grow, on every API server (KEP-5504)."""
+    version = text(at(node, ("metadata", "resourceVersion")))
+    return int(version) if version.isdecimal() else 0
 
 
 def _now() -> float:

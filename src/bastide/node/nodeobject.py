@@ -19,7 +19,10 @@ Tree = dict[str, object]
 
 LABEL_PREFIX = "bastide.dev/sgx-"
 ENABLED = f"{LABEL_PREFIX}enabled"
-"""Label of every node that the agent works on; its presence says that the EPC capacity is ours."""
+"""Label of every node on which pods can be given SGX; its presence says that the EPC capacity is ours."""
+
+FIELD_MANAGER = "bastide-node-agent"
+"""Name under which the API server records what we write."""
 
 STARTUP_TAINT = "startup-taint.cluster-autoscaler.kubernetes.io/bastide-sgx"
 """Key of the taint that new nodes may have until their SGX is offered; the autoscaler expects it to go away."""
@@ -58,12 +61,16 @@ def capacity_removal(node: Tree) -> list[Tree] | None:
 
 def capacity_writer(node: Tree) -> str:
     """Who wrote the EPC capacity last, by the API server's own record; empty where it does not say."""
-    owned = [
-        entry
+    return max(_capacity_owners(node), default=("", ""))[1]
+
+
+def _capacity_owners(node: Tree) -> list[tuple[str, str]]:
+    """When and under which name the capacity was written, by each who ever did."""
+    return [
+        (text(at(entry, ("time",))), text(at(entry, ("manager",))))
         for entry in sequence(at(node, ("metadata", "managedFields")))
         if at(entry, ("fieldsV1", "f:status", "f:capacity", f"f:{EPC}")) is not None
     ]
-    return max(((text(at(one, ("time",))), text(at(one, ("manager",)))) for one in owned), default=("", ""))[1]
 
 
 def labels_of(inventory: NodeInventory, *, with_nfd: bool = False) -> dict[str, str]:
@@ -114,8 +121,9 @@ def is_ready(node: Tree, wanted: Bytes) -> bool:
 
 
 def is_ours(node: Tree) -> bool:
-    """Whether the agent has worked on this node."""
-    return ENABLED in mapping(at(node, ("metadata", "labels")))
+    """Whether the agent has worked on this node: by its label, or by the capacity where the hardware went since."""
+    labelled = ENABLED in mapping(at(node, ("metadata", "labels")))
+    return labelled or FIELD_MANAGER in (manager for _, manager in _capacity_owners(node))
 
 
 def sum_of_epc(pod: Tree) -> Bytes:

@@ -66,6 +66,15 @@ def load_pem_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
             ``pki.certificate.format``, ``pki.certificate.algorithm``, ``pki.certificate.critical`` (an extension
             that is critical and not understood).
     """
+    return tuple(load_certificate(block, position) for position, block in enumerate(split_pem_chain(pem), 1))
+
+
+def split_pem_chain(pem: bytes) -> tuple[bytes, ...]:
+    """The PEM text of each of one to eight certificates, for :func:`load_certificate`.
+
+    Raises:
+        MalformedError: ``pki.chain.size``, ``pki.chain.count``, ``pki.chain.pem``.
+    """
     if len(pem) > MAX_PEM:
         raise MalformedError("pki.chain.size", f"expected at most {MAX_PEM} bytes of PEM, got {len(pem)}")
     if _BLOCK.sub(b"", pem).strip(_PADDING):
@@ -73,7 +82,7 @@ def load_pem_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
     blocks = _BLOCK.findall(pem)
     if not 1 <= len(blocks) <= MAX_CERTIFICATES:
         raise MalformedError("pki.chain.count", f"expected 1 to {MAX_CERTIFICATES} PEM certificates, got {len(blocks)}")
-    return tuple(_load(block, position) for position, block in enumerate(blocks, 1))
+    return tuple(blocks)
 
 
 def dump_pem_chain(chain: tuple[x509.Certificate, ...]) -> bytes:
@@ -81,7 +90,16 @@ def dump_pem_chain(chain: tuple[x509.Certificate, ...]) -> bytes:
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
 
 
-def _load(block: bytes, position: int) -> x509.Certificate:
+def load_certificate(block: bytes, position: int) -> x509.Certificate:
+    """One certificate of a chain; see :func:`load_pem_chain` for what is then known of it.
+
+    Args:
+        block: its PEM text.
+        position: its place in the chain, counted from 1, for error messages.
+
+    Raises:
+        MalformedError: ``pki.certificate.*``.
+    """
     where = f"certificate {position}"
     try:
         certificate = x509.load_pem_x509_certificate(block)

@@ -35,6 +35,8 @@ LARGEST_TOKEN = 512 * 1024
 SMALLEST_KEY = 2048
 _LARGEST_HEADER = 8 * 1024
 _LARGEST_SIGNATURE = 1024
+_LAST_INSTANT = 253_402_300_799
+"""The end of the year 9999 in seconds: the last instant that a date can say."""
 
 
 class Signer(Protocol):
@@ -161,11 +163,11 @@ def verify(token: str, keys: Jwks, now: datetime, *, issuer: str, audience: str 
     Raises:
         MalformedError: ``token.form``, and those of ``read_json``.
         UntrustedError: ``token.algorithm``, ``token.kid.missing``, ``token.kid.unknown``, ``token.signature``,
-            ``token.type``, ``token.draft``, ``token.issuer``, ``token.expired``, ``token.early``, ``token.audience``,
-            ``token.claim.missing``.
+            ``token.critical``, ``token.type``, ``token.draft``, ``token.issuer``, ``token.expired``, ``token.early``,
+            ``token.audience``, ``token.claim.missing``, ``token.claim.instant``.
     """
     header, claims = _take_apart(token)
-    _check_algorithm(header)
+    _check_header(header)
     _check_signature(token, _key(header, keys))
     if header.get("typ", JWT) != JWT:
         raise UntrustedError("token.type", f"expected a token, {JWT}, seen {header.get('typ')!r}")
@@ -185,10 +187,10 @@ def verify_statement(text: str, keys: Jwks, *, typ: str) -> Mapping[str, Json]:
     Raises:
         MalformedError: ``token.form``, and those of ``read_json``.
         UntrustedError: ``token.algorithm``, ``token.kid.missing``, ``token.kid.unknown``, ``token.signature``,
-            ``token.type``.
+            ``token.critical``, ``token.type``.
     """
     header, claims = _take_apart(text)
-    _check_algorithm(header)
+    _check_header(header)
     _check_signature(text, _key(header, keys))
     if header.get("typ") != typ:
         raise UntrustedError("token.type", f"expected type {typ!r}, seen {header.get('typ')!r}")
@@ -214,7 +216,10 @@ def _object(part: str, name: str, largest: int) -> dict[str, Json]:
     return value
 
 
-def _check_algorithm(header: Mapping[str, Json]) -> None:
+def _check_header(header: Mapping[str, Json]) -> None:
+    if "crit" in header:
+        message = f"expected no critical header members, since none is known here, seen {str(header['crit'])[:80]}"
+        raise UntrustedError("token.critical", message)
     if header.get("alg") not in ALGORITHMS:
         hint = "an unsigned token (alg none) is what a draft policy gives; it proves nothing"
         message = f"expected algorithm {' or '.join(ALGORITHMS)}, seen {header.get('alg')!r}"
@@ -271,6 +276,9 @@ def _instant(claims: Mapping[str, Json], name: str) -> int | float:
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UntrustedError("token.claim.missing", f"expected a number of seconds in {name}, seen {value!r}")
+    if not 0 <= value <= _LAST_INSTANT:  # NaN is not either
+        message = f"expected from 0 to {_LAST_INSTANT} seconds in {name}, seen {str(value)[:40]}"
+        raise UntrustedError("token.claim.instant", message)
     return value
 
 

@@ -12,7 +12,7 @@ from bastide.attest.http.errors import ApiError
 from bastide.attest.http.paths import base_of, resolve
 from bastide.attest.http.wire import LARGEST_BODY, decode, read_jws, read_open_enclave, read_sgx
 from bastide.attest.limits import RateLimit
-from bastide.attest.openenclave import quote_in
+from bastide.dcap.containers import quote_in_report
 from bastide.errors import BastideError, MalformedError
 
 TENANTS = frozenset({"blue", "red"})
@@ -184,7 +184,7 @@ def test_takes_a_jws_in_every_form_that_clients_send(raw: bytes, media_type: str
 
 
 def test_finds_the_quote_in_an_open_enclave_report() -> None:
-    assert quote_in(struct.pack("<IIQ", 1, 2, 3) + b"abc") == b"abc"
+    assert quote_in_report(struct.pack("<IIQ", 1, 2, 3) + b"abc") == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,5 @@ def test_finds_the_quote_in_an_open_enclave_report() -> None:
     ],
 )
 def test_refuses_a_report_whose_header_does_not_fit(raw: bytes) -> None:
-    with pytest.raises(BastideError, match=r"openenclave\."):
-        quote_in(raw)
+    with pytest.raises(BastideError, match=r"quote\.container\.open-enclave"):
+        quote_in_report(raw)

@@ -196,3 +196,9 @@ def test_a_certificate_is_read_from_both_names_of_its_member() -> None:
         payload = json.dumps({member: {"kty": "RSA", "x5c": [second.x5c]}}).encode()
         assert PolicyJws.parse(policy_signer("one").jws(payload)).certificate() == second.certificate
     assert base64.b64decode(second.x5c)
+
+
+def test_refuses_a_header_that_calls_critical_what_we_do_not_do() -> None:
+    header = b64(b'{"alg":"none","crit":["b64"],"b64":false}')
+    with pytest.raises(MalformedError, match=r"policy\.jws\.form"):
+        PolicyJws.parse(f"{header}..")

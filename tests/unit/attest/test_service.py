@@ -1,4 +1,5 @@
 import hashlib
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -129,6 +130,33 @@ def test_policy_sees_the_evidence_as_claims_of_the_service() -> None:
 
 
 # no
+
+
+_JSON_POLICY = """version=1.2;
+authorizationrules {
+    e:[type=="x-bastide-evidence", issuer=="AttestationService"] =>
+        add(type="use", value=JsonToClaimValue(JmesPath(e.value, "\\"x-ms-runtime\\".keys[0].use")));
+    [type=="use", value=="enc"] => permit();
+};
+issuancerules {
+    e:[type=="x-bastide-evidence"] => issue(type="status", value=JmesPath(e.value, "\\"x-bastide-tcb-status\\""));
+};"""
+
+
+def test_a_policy_of_version_1_2_looks_into_json_runtime_data() -> None:
+    data = json.dumps({"keys": [{"kty": "RSA", "use": "enc"}], "padding": "x" * 50_000}).encode()
+    attested = _attested(_request(_report(data), data, is_json=True), _JSON_POLICY)
+    assert attested.claims["x-ms-policy"] == {"status": '"UpToDate"'}
+    for other in (b'{"keys": [{"use": "sig"}]}', b"{}"):
+        refused = _refused(_request(_report(other), other, is_json=True), _JSON_POLICY)
+        assert refused.code == "PolicyEvaluationError"
+
+
+@pytest.mark.parametrize(("version", "seen"), [("1.0", False), ("1.1", False), ("1.2", True)])
+def test_only_policies_of_version_1_2_are_given_the_evidence_as_json(version: str, *, seen: bool) -> None:
+    policy = f'version={version};authorizationrules{{[type=="x-bastide-evidence"]=>permit();}};'
+    answer = _attest(_request(), policy=policy)
+    assert isinstance(answer, Attested) is seen
 
 
 @pytest.mark.parametrize("quote", [b"", b"\x03", bytes(5000)])

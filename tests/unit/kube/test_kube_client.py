@@ -136,6 +136,23 @@ def test_an_answer_that_is_too_long_is_not_read_to_its_end(monkeypatch):
     _with(lambda _, answer: answer.raw(200, b" " * (2 << 20)), refused)
 
 
+def test_an_event_that_is_too_long_is_not_read_to_its_end(monkeypatch):
+    monkeypatch.setattr(http, "LARGEST_LINE", 1000)
+
+    def long(_asked, answer):
+        answer.begin_stream()
+        answer.chunk(b'{"type": "ADDED"' + b" " * 2000)
+        answer.stop.wait(5)
+
+    async def refused(client, _api):
+        async with client.watch("/api", {}, seconds=5) as events:
+            with pytest.raises(MalformedError) as error:
+                await anext(events)
+        assert error.value.code == "kube.answer.size"
+
+    _with(long, refused)
+
+
 def test_an_answer_that_breaks_off_is_unavailable():
     def half(_asked, answer):
         answer.raw(200, b"{", Content_Length="100")

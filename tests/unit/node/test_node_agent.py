@@ -333,6 +333,11 @@ def test_epc_capacity_follows_the_hardware_less_the_reserve():
     assert agent.epc_capacity() == 0
 
 
+def test_epc_that_no_driver_can_use_is_not_offered():
+    hardware = DescribedHardware(dataclasses.replace(NODE, device_nodes=()))
+    assert NodeAgent(hardware, AgentSettings(), chance=lambda: 0.5).epc_capacity() == 0
+
+
 def test_refuses_plugin_folder_whose_path_leaves_no_room_for_sockets():
     settings = AgentSettings(plugin_dir=Path("/" + "d" * 80))
     with pytest.raises(ConfigError) as refused:

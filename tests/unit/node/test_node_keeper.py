@@ -167,7 +167,8 @@ def test_a_patch_that_came_too_late_is_judged_anew():
     def meddle_first(asked, path, answer):
         if not meddled:
             meddled.append(True)
-            api.change(_set_capacity("2"))
+            _set_capacity("2")(api.node)  # the watch does not tell of it
+            api.node["metadata"]["resourceVersion"] = "20"
         patch(asked, path, answer)
 
     api._patch = meddle_first
@@ -209,6 +210,20 @@ def test_a_node_that_is_made_anew_gets_everything_again():
         await eventually(lambda: "bastide.dev/sgx-enabled" in api.labels, "labels again")
 
     _with_keeper(api, anew)
+
+
+def test_a_list_is_believed_even_where_a_restored_cluster_has_older_versions():
+    api = NodeApi(node())
+    api.node["metadata"]["resourceVersion"] = "5000"
+
+    async def restored(keeper, _hardware):
+        await eventually(lambda: "bastide.dev/sgx-enabled" in api.labels, "written")
+        api.node = node()  # version 10
+        api.history.clear()
+        api.end_watches()
+        await eventually(lambda: api.capacity == str(64 * MIB), "written again")
+
+    _with_keeper(api, restored)
 
 
 def test_a_change_that_the_watch_missed_is_seen_by_reading_anew():

@@ -8,6 +8,7 @@ from bastide.node.nodeobject import (
     capacity_patch,
     capacity_removal,
     capacity_writer,
+    is_ours,
     is_ready,
     labels_of,
     labels_patch,
@@ -60,6 +61,19 @@ def test_names_who_wrote_the_capacity_last():
     ]
     assert capacity_writer(tree) == "nfd-master"
     assert capacity_writer(node()) == ""
+
+
+def test_a_node_is_ours_by_its_label_or_by_who_wrote_its_capacity():
+    tree = node(**{EPC: "0"})
+    assert not is_ours(tree)
+    fields = {"f:status": {"f:capacity": {f"f:{EPC}": {}}}}
+    tree["metadata"]["managedFields"] = [{"manager": "nfd-master", "fieldsV1": fields}]
+    assert not is_ours(tree)
+    tree["metadata"]["managedFields"] += [{"manager": "bastide-node-agent", "fieldsV1": fields}]
+    assert is_ours(tree)
+    tree = node()
+    tree["metadata"]["labels"]["bastide.dev/sgx-enabled"] = "true"
+    assert is_ours(tree)
 
 
 def test_labels_say_what_the_node_has():

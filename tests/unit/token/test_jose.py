@@ -173,7 +173,7 @@ def test_rejects_a_token_with_any_part_exchanged(part: int) -> None:
 
 
 def test_rejects_a_header_with_critical_extensions() -> None:
-    assert _refusal(_raw_token(_good_header(crit=["exp"], exp=1))) == "token.signature"
+    assert _refusal(_raw_token(_good_header(crit=["exp"], exp=1))) == "token.critical"
 
 
 @pytest.mark.parametrize("issuer", ["https://attest.example.org/other", ISSUER + "/", None])

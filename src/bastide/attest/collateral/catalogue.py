@@ -11,8 +11,9 @@ from hashlib import sha256
 from cryptography import x509
 
 from bastide.dcap import PreparedCollateral
+from bastide.dcap.evaluation import tee_of
 from bastide.dcap.intel import PckChain
-from bastide.dcap.tcb import TcbInfo
+from bastide.dcap.tcb import SGX, TcbInfo
 from bastide.errors import MalformedError
 from bastide.pki.crl import Crl
 from bastide.sgx.quote import Quote
@@ -22,10 +23,11 @@ _MOST_REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformKind:
-    """What collateral is made for: FMSPC (6 bytes) and name of the PCK CA."""
+    """What collateral is made for: FMSPC (6 bytes), name of the PCK CA, and the TEE, ``SGX`` or ``TDX``."""
 
     fmspc: bytes
     issuer: x509.Name
+    tee: str = SGX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ class Bundle:
             raise MalformedError("collateral.bundle.part", "expected TCB info and a PCK CRL", where=name)
         return cls(
             name=name,
-            kind=PlatformKind(fmspc=info.fmspc, issuer=crl.issuer),
+            kind=PlatformKind(fmspc=info.fmspc, issuer=crl.issuer, tee=info.id),
             number=prepared.tcb_evaluation_data_number,
             start=max(period.start for period in prepared.periods),
             end=min(period.end for period in prepared.periods),
@@ -90,16 +92,17 @@ class Catalogue:
 
     def find(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
         """See ``CollateralSource``: in force before out of force, then the highest number, then the newest."""
-        kind = self._kind(quote)
+        kind = self.kind(quote)
         fitting = [
             bundle for bundle in self.bundles if bundle.kind == kind and (number is None or bundle.number == number)
         ]
         best = max(fitting, key=lambda one: (one.start <= at < one.end, one.number, one.end), default=None)
         return None if best is None else best.prepared
 
-    def _kind(self, quote: Quote) -> PlatformKind | None:
+    def kind(self, quote: Quote) -> PlatformKind | None:
         """The platform of a quote; its certificates are parsed once and remembered by their hash."""
-        key = sha256(quote.certification.data).digest()
+        tee = tee_of(quote)
+        key = sha256(tee.encode() + quote.certification.data).digest()
         known = self._kinds  # threads share it, and another may put an empty one in its place
         if key in known:
             return known[key]
@@ -107,7 +110,7 @@ class Catalogue:
         kind = (
             None
             if isinstance(leaf, MalformedError)
-            else PlatformKind(fmspc=leaf.platform.fmspc, issuer=leaf.certificate.issuer)
+            else PlatformKind(fmspc=leaf.platform.fmspc, issuer=leaf.certificate.issuer, tee=tee)
         )
         if len(self._kinds) >= _MOST_REMEMBERED:
             self._kinds = {}

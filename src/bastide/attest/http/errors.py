@@ -40,7 +40,6 @@ _CODES = (
     ("attest.reset.", "InvalidOperation"),
     ("attest.certificates.", "InvalidOperation"),
     ("quote.", "InvalidParameter"),
-    ("openenclave.", "InvalidParameter"),
     ("store.", "ServiceUnavailable"),
     ("audit.", "ServiceUnavailable"),
 )

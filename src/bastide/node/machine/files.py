@@ -83,10 +83,12 @@ class FolderFiles:
     def read(self, path: str) -> bytes:
         """See ``NodeFiles``; what is no regular file is not read, so that a FIFO cannot stop us."""
         descriptor = os.open(self._resolved(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError("not a regular file")
-            return file.read(LARGEST_FILE)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            return _beginning(descriptor)
+        finally:
+            os.close(descriptor)
 
     def status(self, path: str) -> FileStatus:
         """See ``NodeFiles``."""
@@ -117,6 +119,13 @@ class FolderFiles:
             del at[0 if target.startswith("/") else -1 :]
             left += _steps(target)
         return "/".join((self._root, *at)) or "/"
+
+
+def _beginning(descriptor: int) -> bytes:
+    raw = bytearray()
+    while more := os.read(descriptor, LARGEST_FILE - len(raw)):
+        raw += more
+    return bytes(raw)
 
 
 def _steps(path: str) -> list[str]:
