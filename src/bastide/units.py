@@ -17,6 +17,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _QUANTITY = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)(?:([eE])([+-]?\d{1,3})|([KMGTPE]i|[numkMGTPE]?))", re.ASCII)
 _LONGEST_QUANTITY = 64
@@ -53,14 +54,10 @@ def pages_of(size: int) -> Pages:
 
 def format_bytes(size: int) -> str:
     """``size`` in the largest binary unit that keeps at most one decimal: ``10 MiB``, ``8.2 GiB``."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
-            break
-        value /= 1024
-    else:
-        unit = "TiB"
-    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+    power = 0
+    while power < len(_UNITS) - 1 and abs(size) >= 1024 ** (power + 1):
+        power += 1
+    return f"{size / 1024**power:.1f}".removesuffix(".0") + f" {_UNITS[power]}"
 
 
 def format_quantity(size: int) -> str:

@@ -27,3 +27,26 @@ def workload(kind: str, name: str, *, epc: str | None = "10Mi", replicas: int | 
 def documents(*texts: str) -> str:
     """Several documents in one file."""
     return "---\n".join(texts)
+
+
+FAQ_AS_PRINTED = """apiVersion: batch/v1
+kind: Job
+metadata:
+name: sgx-test
+labels:
+app: sgx-test
+spec:
+template:
+metadata:
+labels:
+app: sgx-test
+spec:
+containers:
+- name: sgxtest
+image: oeciteam/sgx-test: 1.0
+resources:
+limits:
+sgx.intel.com/sgx_epc_mem_in_MiB: 10 # This limit will automatically place the job into confidential computing node.
+restartPolicy: Never
+backoffLimit: 0
+"""

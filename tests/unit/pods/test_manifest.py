@@ -4,28 +4,7 @@ import pytest
 
 from bastide.errors import MalformedError
 from bastide.pods.manifest import read_documents
-
-FAQ_AS_PRINTED = """apiVersion: batch/v1
-kind: Job
-metadata:
-name: sgx-test
-labels:
-app: sgx-test
-spec:
-template:
-metadata:
-labels:
-app: sgx-test
-spec:
-containers:
-- name: sgxtest
-image: oeciteam/sgx-test: 1.0
-resources:
-limits:
-sgx.intel.com/sgx_epc_mem_in_MiB: 10 # This limit will automatically place the job into confidential computing node.
-restartPolicy: Never
-backoffLimit: 0
-"""
+from support.manifests import FAQ_AS_PRINTED
 
 POD = """apiVersion: v1
 kind: Pod
