@@ -48,8 +48,8 @@ types: $(VENV)/dev.stamp         ## mypy --strict
 contracts: $(VENV)/dev.stamp     ## import-linter: the floors of the house
 	$(BIN)/lint-imports
 
-e2e:                             ## real Kubernetes parts: none yet, see docs/limits.md
-	@echo "e2e: nothing to run yet"
+e2e: $(VENV)/dev.stamp           ## real Kubernetes parts in a box of their own (root, Go, Debian packages)
+	tests/e2e/run.sh
 
 bench: $(VENV)/dev.stamp         ## measure; JSON to bench/results/local
 	$(BIN)/python -m bench

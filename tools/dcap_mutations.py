@@ -24,6 +24,7 @@ SECONDS = 120
 """Longest that the tests of one mutation may take."""
 
 KNOWN_BUGS = "tests/unit/dcap/test_known_bugs.py"
+REMEMBERED = "tests/unit/dcap/test_dcap_verifier.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,11 @@ MUTATIONS = (
         "return common_name(certificate.subject) == self.name",
     ),
     _mutation(
-        12, "last instant of a document", "dcap/intel.py", "at <= document.next_update,", "at < document.next_update,"
+        12,
+        "last instant of a document",
+        "dcap/intel.py",
+        "ok = at <= document.next_update",
+        "ok = at < document.next_update",
     ),
     _mutation(12, "last instant at QvE", "dcap/appraisal.py", "end <= self.at", "end < self.at"),
     _mutation(
@@ -220,6 +225,86 @@ MUTATIONS = (
         "dcap/intel.py",
         "            expected == seen,\n            QvlStatus.TCB_INFO_MISMATCH,",
         "            True,\n            QvlStatus.TCB_INFO_MISMATCH,",
+    ),
+    _mutation(
+        15,
+        "signature of a known quote",
+        "dcap/verifier.py",
+        "return signatures.quote_is_by(judged.attestation_key)",
+        "return True",
+        REMEMBERED,
+    ),
+    _mutation(
+        15,
+        "signature of a known QE report",
+        "dcap/verifier.py",
+        "if not signatures.qe_report_is_by(judged.pck_key):",
+        "if False:",
+        REMEMBERED,
+    ),
+    _mutation(
+        15,
+        "time of a known platform",
+        "dcap/verifier.py",
+        "if known is None or known.platform.is_in_force(at):",
+        "if True:",
+        REMEMBERED,
+    ),
+    _mutation(
+        15,
+        "certificates of a known platform",
+        "dcap/verifier.py",
+        "known = self._platforms.get(key)",
+        "known = next(iter(self._platforms.values()), None)",
+        REMEMBERED,
+    ),
+    _mutation(
+        15,
+        "evidence of a known verdict",
+        "dcap/verifier.py",
+        "judged = known.verdicts.get(evidence)",
+        "judged = next(iter(known.verdicts.values()), None)",
+        REMEMBERED,
+    ),
+    _mutation(
+        15,
+        "debug in the evidence",
+        "dcap/evidence.py",
+        "body=_enclave(parts.body) if",
+        "body=bytes(384) if",
+        REMEMBERED,
+    ),
+    _mutation(
+        15,
+        "only a yes is remembered",
+        "dcap/verifier.py",
+        "if verdict.acceptable and lasting and",
+        "if lasting and",
+        REMEMBERED,
+    ),
+    _mutation(
+        15,
+        "end of a time of grace",
+        "dcap/verifier.py",
+        "and not has_grace_running(subject, self.policy)",
+        "",
+        REMEMBERED,
+    ),
+    _mutation(
+        15,
+        "only genuine platforms are remembered",
+        "dcap/verifier.py",
+        "and all(call.status is QvlStatus.OK for call in new.calls)",
+        "",
+        REMEMBERED,
+    ),
+    _mutation(
+        15,
+        "bounds of what is remembered",
+        "dcap/verifier.py",
+        "if len(memory) >= most:",
+        "if False:",
+        REMEMBERED,
     ),
 )
 

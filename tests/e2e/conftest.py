@@ -58,6 +58,7 @@ def _keeps_box() -> bool:
 
 
 def _wait_for_looker(request: pytest.FixtureRequest, box: Box) -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0)  # pytest-timeout's: who looks may take their time
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         sys.stderr.write(f"\ne2e: the box is kept; look into it with {box.folder}/enter, end it with Ctrl-C here\n")
         try:

@@ -177,7 +177,13 @@ class CollateralSource(Protocol):
             quote: parsed.
             at: aware instant.
             number: take only collateral of this tcbEvaluationDataNumber; None for the best there is.
+
+        Raises:
+            UnavailableError: ``collateral.upstream.*``: there may be some, and it cannot be had now.
         """
+
+    def absence(self, quote: Quote) -> str:
+        """Why ``find`` has found none for ``quote``: what was seen, for people."""
 
 
 class Clock(Protocol):

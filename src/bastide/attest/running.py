@@ -37,6 +37,10 @@ class WatchedCollateral(CollateralSource, Protocol):
     def faults(self) -> Mapping[str, str]:
         """What is wrong, by bundle."""
 
+    @property
+    def lack(self) -> str | None:
+        """Why having no bundle means not being ready; None where it does not."""
+
     def refresh(self) -> bool:
         """Look for changes; may block on the disk or the network."""
 
@@ -154,7 +158,7 @@ class Service:
         """Why this process should get no requests; empty when it should."""
         bundles = self.collateral.bundles
         if not bundles:
-            return ("there is no collateral that can be used",)
+            return () if self.collateral.lack is None else (self.collateral.lack,)
         if not any(bundle.start <= now < bundle.end for bundle in bundles):
             return (f"all collateral has run out, the last at {max(bundle.end for bundle in bundles).isoformat()}",)
         return ()

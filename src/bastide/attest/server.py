@@ -21,10 +21,13 @@ import uvicorn
 import uvloop
 
 from bastide.attest.collateral.directory import CollateralDirectory
+from bastide.attest.collateral.fetch import Fetcher
+from bastide.attest.collateral.pcs import Endpoint
+from bastide.attest.collateral.upstream import UpstreamCollateral
 from bastide.attest.config import tenant_config
 from bastide.attest.http.app import App
 from bastide.attest.ports import Clock, Store
-from bastide.attest.running import Service
+from bastide.attest.running import Service, WatchedCollateral
 from bastide.attest.store.sqlite import SqliteStore
 from bastide.attest.tenants import DEFAULT_TENANT
 from bastide.attest.tls import CERTIFICATE_FILE, ServerTls, self_made
@@ -32,10 +35,26 @@ from bastide.errors import BastideError, ConfigError
 from bastide.pki.chain import INTEL_ROOT, TrustAnchor
 
 STORE_FILE = "attest.sqlite"
+KEPT_FOLDER = "collateral"
 _GRACE_SECONDS = 10
 _TLS_SECONDS = 2.0
 _MOST_CONNECTIONS = 2048
 _log = logging.getLogger("bastide.attest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollateralService:
+    """A PCS or PCCS to take collateral from.
+
+    Attributes:
+        url: see ``Endpoint.parse``.
+        root_crl: URL of the root CA's CRL, where the service has none.
+        ca_file: PEM file of certificate authorities to trust for TLS instead of the system's.
+    """
+
+    url: str
+    root_crl: str | None = None
+    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +65,7 @@ class ServerOptions:
         host: address to listen on.
         port: likewise; 0 for any free one.
         data: directory for store and self-made certificate; made where absent, mode 0700.
-        collateral: directory of collateral.
+        collateral: directory of collateral, or the service that has it.
         public_url: URL under which clients know the default tenant; None: from host and port, loopback only.
         tenants: configuration files by tenant, None for defaults; the default tenant is always there.
         tls: certificate chain and key; None: self-made in ``data``.
@@ -57,7 +76,7 @@ class ServerOptions:
     host: str
     port: int
     data: Path
-    collateral: Path
+    collateral: Path | CollateralService
     public_url: str | None = None
     tenants: Mapping[str, Path | None] = field(default_factory=dict)
     tls: tuple[Path, Path] | None = None
@@ -77,7 +96,7 @@ def run(options: ServerOptions, started: Callable[[Listening], None]) -> None:
     """Serve until a signal ends it.
 
     Raises:
-        ConfigError: ``attest.*``: the options, files or store are not usable.
+        ConfigError: ``attest.*``, ``collateral.*``: the options, files or store are not usable.
         UnavailableError: ``store.unavailable``.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -110,7 +129,8 @@ async def serve(
     with _listen(options) as sock:
         url = _public_url(options, sock.getsockname()[1])
         tls = ServerTls(*(options.tls or self_made(options.data, _names(options, url), clock())))
-        service = _service(options, url, clock, store or await SqliteStore.open(options.data / STORE_FILE))
+        collateral = _collateral(options, clock)
+        service = _service(options, url, clock, collateral, store or await SqliteStore.open(options.data / STORE_FILE))
         try:
             await service.start()
             told = Listening(url=url, certificate=None if options.tls else options.data / CERTIFICATE_FILE)
@@ -126,15 +146,28 @@ async def serve(
             await service.close()
 
 
-def _service(options: ServerOptions, url: str, clock: Clock, store: Store) -> Service:
+def _service(options: ServerOptions, url: str, clock: Clock, collateral: WatchedCollateral, store: Store) -> Service:
     files = {DEFAULT_TENANT: None, **options.tenants}
     return Service(
         [tenant_config(name, file, public_url=url) for name, file in files.items()],
         store=store,
-        collateral=CollateralDirectory(options.collateral, options.root),
+        collateral=collateral,
         root=options.root,
         clock=clock,
         report=lambda error: _log.error("%s", error),
+    )
+
+
+def _collateral(options: ServerOptions, clock: Clock) -> WatchedCollateral:
+    given = options.collateral
+    if isinstance(given, Path):
+        return CollateralDirectory(given, options.root)
+    return UpstreamCollateral(
+        Endpoint.parse(given.url, root_crl=given.root_crl),
+        Fetcher(None if given.ca_file is None else str(given.ca_file)),
+        options.root,
+        clock=clock,
+        kept=options.data / KEPT_FOLDER,
     )
 
 

@@ -1,7 +1,6 @@
 """One tenant at work: its keys, its policies, and the attestation of evidence sent to it."""
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -123,7 +122,8 @@ class Tenant:
 
         Raises:
             MalformedError: ``policy.*`` of the draft, ``quote.*``: evidence that is none.
-            UnavailableError: the decision could not be recorded; nobody may act on it.
+            UnavailableError: the decision could not be recorded, so nobody may act on it; or collateral cannot be had
+                now, so there is none.
         """
         active = await self.policy(kind) if draft is None else _draft(draft)
         loop = asyncio.get_running_loop()
@@ -177,7 +177,7 @@ class Tenant:
             )
         found = around.collateral.find(quote, now, number=baseline)
         if found is None:
-            by = _no_collateral(quote, baseline)
+            by = _no_collateral(around.collateral.absence(quote), baseline)
             return Judged(
                 request=request, policy=active.document, answer=_refused(INVALID_PARAMETER, by), collateral=None
             )
@@ -225,14 +225,13 @@ def _refused(code: str, by: Check) -> Refused:
     return Refused(code=code, message=f"{by.name}: {wanted}", refused_by=by, verdict=None, decision=None, checks=(by,))
 
 
-def _no_collateral(quote: Quote, baseline: int | None) -> Check:
+def _no_collateral(seen: str, baseline: int | None) -> Check:
     number = "" if baseline is None else f" of tcbEvaluationDataNumber {baseline}"
-    chain = hashlib.sha256(quote.certification.data).hexdigest()
     return Check(
         name="collateral.present",
         ok=False,
         expected=f"collateral{number} for the platform of this quote",
-        seen=f"none that fits its PCK certificate (certification data SHA-256 {chain[:16]}...)",
+        seen=seen,
         hint="the service's operator has to provide collateral for this FMSPC and PCK CA",
         source="attestation service",
     )

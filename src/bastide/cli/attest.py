@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from bastide.errors import ConfigError
 from bastide.pki.chain import INTEL_ROOT, TrustAnchor
 from bastide.token.json_text import read_json
 from bastide.token.jwks import Jwks
+
+if TYPE_CHECKING:
+    from bastide.attest.server import CollateralService
 
 _STORE = "attest.sqlite"
 _PATH = click.Path(path_type=Path)
@@ -32,7 +36,9 @@ def group() -> None:
 @group.command()
 @click.option("--listen", metavar="HOST:PORT", required=True, help="Address to listen on; port 0 takes a free one.")
 @click.option("--data", metavar="DIR", type=_PATH, required=True, help="Store, keys, self-made TLS certificate.")
-@click.option("--collateral", metavar="DIR", type=_PATH, help="Directory of collateral bundles; watched.")
+@click.option("--collateral", metavar="DIR|URL", help="Directory of bundles, watched, or https URL of a PCS or PCCS.")
+@click.option("--collateral-root-crl", metavar="URL", help="The root CA's CRL, for a PCS; a PCCS has it itself.")
+@click.option("--collateral-ca-cert", metavar="FILE", type=_PATH, help="Certificate authorities of that URL, PEM.")
 @click.option("--public-url", metavar="URL", help="URL that clients use: the issuer of all tokens.")
 @click.option("--tenant", "tenants", metavar="NAME=FILE", multiple=True, help="A tenant (TOML; empty: defaults).")
 @click.option("--tls-cert", metavar="FILE", type=_PATH, help="Certificate chain, PEM; read again when it changes.")
@@ -42,7 +48,9 @@ def group() -> None:
 def serve(
     listen: str,
     data: Path,
-    collateral: Path | None,
+    collateral: str | None,
+    collateral_root_crl: str | None,
+    collateral_ca_cert: Path | None,
     public_url: str | None,
     tenants: tuple[str, ...],
     tls_cert: Path | None,
@@ -64,13 +72,14 @@ def serve(
         ) from error
     if (tls_cert is None) != (tls_key is None):
         raise ConfigError("attest.tls.files", "expected both --tls-cert and --tls-key, or neither")
-    root, folder = _trust(simulation, collateral, data)
+    upstream = _service(collateral, collateral_root_crl, collateral_ca_cert)
+    root, found = _trust(simulation, upstream or (None if collateral is None else Path(collateral)), data)
     host, port = _address(listen)
     options = server.ServerOptions(
         host=host,
         port=port,
         data=data,
-        collateral=folder,
+        collateral=found,
         public_url=public_url,
         tenants=dict(_tenant(one) for one in tenants),
         tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
@@ -194,11 +203,24 @@ def _started(url: str, certificate: Path | None, root: TrustAnchor) -> None:
     sys.stdout.flush()
 
 
-def _trust(simulation: Path | None, collateral: Path | None, data: Path) -> tuple[TrustAnchor, Path]:
+def _service(collateral: str | None, root_crl: str | None, ca_cert: Path | None) -> "CollateralService | None":
+    """The service that ``--collateral`` names, if it names one."""
+    if collateral is not None and "://" in collateral:
+        from bastide.attest.server import CollateralService
+
+        return CollateralService(url=collateral, root_crl=root_crl, ca_file=ca_cert)
+    if root_crl is not None or ca_cert is not None:
+        raise ConfigError("attest.collateral", "expected an https URL in --collateral beside its other options")
+    return None
+
+
+def _trust(
+    simulation: Path | None, collateral: "Path | CollateralService | None", data: Path
+) -> "tuple[TrustAnchor, Path | CollateralService]":
     """The root to trust, and where its collateral is."""
     if simulation is None:
         if collateral is None:
-            raise ConfigError("attest.collateral", "expected --collateral DIR")
+            raise ConfigError("attest.collateral", "expected --collateral DIR or https URL")
         return INTEL_ROOT, collateral
     from bastide.cli.attest_simulation import lab_trust
 

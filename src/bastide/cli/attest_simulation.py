@@ -6,6 +6,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bastide.attest.collateral.directory import PARTS
+from bastide.attest.server import CollateralService
 from bastide.errors import ConfigError
 from bastide.pki.chain import TrustAnchor
 from bastide.sim import intel
@@ -16,8 +17,10 @@ _QUOTING_ENCLAVE = "quoting-enclave"
 _BEFORE = timedelta(hours=1)
 
 
-def lab_trust(state_folder: Path, collateral: Path | None, data: Path) -> tuple[TrustAnchor, Path]:
-    """The lab's root, and a directory of collateral: the one given, or one made here for all platforms of the lab.
+def lab_trust(
+    state_folder: Path, collateral: Path | CollateralService | None, data: Path
+) -> tuple[TrustAnchor, Path | CollateralService]:
+    """The lab's root and its collateral: the one given, or a directory made here for all platforms of the lab.
 
     Raises:
         ConfigError: ``attest.simulation.state``: no lab has left its state there.

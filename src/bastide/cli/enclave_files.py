@@ -3,7 +3,7 @@
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,10 +13,12 @@ from bastide.enclave.find import SIGNATURE_BESIDE, Found, read_found
 from bastide.enclave.image import EnclaveFile
 from bastide.enclave.layout import Image
 from bastide.enclave.locate import locate
+from bastide.enclave.measure import bytes_to_hash, check_work
 from bastide.enclave.read import read_enclave
-from bastide.errors import ConfigError
+from bastide.errors import ConfigError, MalformedError
 from bastide.sgx.sigstruct import SIGSTRUCT_SIZE
 
+_MOST_IN_IMAGE = 100
 Advance = Callable[[int], None]
 """Is told how much more is done."""
 
@@ -67,6 +69,24 @@ def load_found(found: Found, *, libpal: Path | None = None) -> EnclaveFile:
         sig=found.signatures[0].sigstruct.build() if beside else None,
         libpal=map_file(libpal) if libpal else None,
     )
+
+
+def load_all_found(found: Sequence[Found], *, libpal: Path | None = None) -> Iterator[tuple[Found, EnclaveFile]]:
+    """Read the enclaves of an image, one after the other, within what one question may cost.
+
+    Raises:
+        MalformedError: ``enclave.image.enclaves`` (more than any image has: each means reading its layer again),
+            ``enclave.layout.work``, and what ``load_found`` raises.
+    """
+    if len(found) > _MOST_IN_IMAGE:
+        message = f"expected at most {_MOST_IN_IMAGE} enclaves in one image, seen {len(found)}"
+        raise MalformedError("enclave.image.enclaves", message)
+    hashed = 0
+    for one in found:
+        enclave = load_found(one, libpal=libpal)
+        hashed += bytes_to_hash(enclave)
+        check_work(hashed)
+        yield one, enclave
 
 
 def sig_path(path: Path, image: Image) -> Path | None:

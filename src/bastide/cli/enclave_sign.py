@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from bastide.cli.enclave_files import bar, bytes_in, load_enclave, load_found, map_file, sig_beside, sig_path
+from bastide.cli.enclave_files import bar, bytes_in, load_all_found, load_enclave, map_file, sig_beside, sig_path
 from bastide.cli.enclave_report import sigstruct_json
 from bastide.cli.files import read_file
 from bastide.cli.screen import Screen
@@ -19,6 +19,7 @@ from bastide.enclave.find import LARGEST_ENCLAVE, find
 from bastide.enclave.measure import measure
 from bastide.enclave.output import write_whole
 from bastide.enclave.sign import DebugTerm, SigningPlan, Terms, attach, plan_bare, plan_image
+from bastide.enclave.signers import repository_of
 from bastide.enclave.statement import Statement, sign_statement
 from bastide.errors import ConfigError, MalformedError
 from bastide.pods.images import ImageReference
@@ -209,12 +210,9 @@ def _sign_statement(image: Path, target: Path, options: _Options) -> dict[str, o
             where=str(image),
         )
     claims = []
-    for one in found:
-        enclave = load_found(one, libpal=options["libpal"])
+    for one, enclave in load_all_found(found, libpal=options["libpal"]):
         claims.append(vouched_claim(one, enclave, measure(enclave)))
-    statement = Statement(
-        repository=f"{reference.registry}/{reference.repository}", image_digest=first[0], enclaves=tuple(claims)
-    )
+    statement = Statement(repository=repository_of(reference), image_digest=first[0], enclaves=tuple(claims))
     write_whole(target, sign_statement(statement, key))
     return {
         "step": "statement",

@@ -8,18 +8,18 @@ from pathlib import Path
 import click
 
 from bastide.checks import Check
-from bastide.cli.enclave_files import bar, bytes_in, load_enclave, load_found
+from bastide.cli.enclave_files import bar, bytes_in, load_all_found, load_enclave
 from bastide.cli.failures import EXIT_NO
 from bastide.cli.files import read_file
 from bastide.cli.screen import Screen
 from bastide.enclave.claims import claim_of
 from bastide.enclave.dsse import LARGEST_ENVELOPE
 from bastide.enclave.find import find
-from bastide.enclave.image import EnclaveFile
+from bastide.enclave.image import EnclaveFile, EnclaveKind
 from bastide.enclave.measure import measure, pages_to_measure
 from bastide.enclave.oci import open_store
 from bastide.enclave.public_keys import PUBLIC_SIGNERS
-from bastide.enclave.signers import SignersPolicy
+from bastide.enclave.signers import SignersPolicy, repository_of
 from bastide.enclave.statement import EnclaveClaim, statement_checks
 from bastide.enclave.verify import EnclaveVerdict, judge
 from bastide.errors import ConfigError, UntrustedError
@@ -31,10 +31,11 @@ _PATH = click.Path(path_type=Path)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
-    """One enclave with its verdict."""
+    """One enclave with its verdict; its content is not kept, for an image may have many."""
 
     path: str
-    enclave: EnclaveFile
+    kind: EnclaveKind
+    claim: EnclaveClaim | None
     verdict: EnclaveVerdict
 
 
@@ -68,15 +69,17 @@ def verify(
     reference = ImageReference.parse(image) if image else None
     envelope = read_file(str(statement), largest=LARGEST_ENVELOPE) if statement else None
     if open_store(path) is None:
-        judged, digests = [_judge(str(path), load_enclave(path, sig=sig, libpal=libpal), policy)], _pinned(reference)
-        claims = _claims(judged, inside)
+        # Whose file this is can only be said by the caller: no check of the image's digest is claimed.
+        enclave = load_enclave(path, sig=sig, libpal=libpal)
+        judged, digests = [_judge(str(path), enclave, policy, inside=inside)], _pinned(reference)
+        extra: list[Check] = []
     else:
         judged, digests = _judge_image(path, policy, libpal)
-        claims = _claims(judged, None)
+        extra = _image_checks(reference, digests)
         if reference is None and (policy.statements or envelope):
             # The names in an archive are whatever its maker wrote: they must not choose the rule.
             raise ConfigError("enclave.verify.image", "expected --image: the signers file asks for statements")
-    extra = _image_checks(reference, digests)
+    claims = [one.claim for one in judged if one.claim is not None]
     if reference is not None and (envelope or policy.statements):
         extra += _statement(envelope, policy, reference, digests, claims)
     elif envelope is not None:
@@ -94,11 +97,12 @@ def verify(
     return 0 if good else EXIT_NO
 
 
-def _judge(name: str, enclave: EnclaveFile, policy: SignersPolicy) -> _Judged:
+def _judge(name: str, enclave: EnclaveFile, policy: SignersPolicy, *, inside: str | None = None) -> _Judged:
     with bar(f"measuring {name}", pages_to_measure(enclave)) as advance:
         measured = measure(enclave, progress=advance)
     values = [one.mr_enclave for one in measured]
-    return _Judged(path=name, enclave=enclave, verdict=judge(enclave, values, policy, public_keys=PUBLIC_SIGNERS))
+    verdict = judge(enclave, values, policy, public_keys=PUBLIC_SIGNERS)
+    return _Judged(path=name, kind=enclave.kind, claim=claim_of(inside or name, enclave), verdict=verdict)
 
 
 def _judge_image(path: Path, policy: SignersPolicy, libpal: Path | None) -> tuple[list[_Judged], tuple[str, ...]]:
@@ -109,17 +113,12 @@ def _judge_image(path: Path, policy: SignersPolicy, libpal: Path | None) -> tupl
     if len({one.digests for one in found}) > 1:
         hint = "give an archive of one image"
         raise ConfigError("enclave.verify.image", "there are enclaves in more than one image", hint=hint)
-    judged = [_judge(one.path, load_found(one, libpal=libpal), policy) for one in found]
+    judged = [_judge(one.path, enclave, policy) for one, enclave in load_all_found(found, libpal=libpal)]
     return judged, found[0].digests
 
 
 def _pinned(reference: ImageReference | None) -> tuple[str, ...]:
     return (reference.digest,) if reference is not None and reference.digest is not None else ()
-
-
-def _claims(judged: Sequence[_Judged], inside: str | None) -> list[EnclaveClaim]:
-    claims = (claim_of(inside or one.path, one.enclave) for one in judged)
-    return [claim for claim in claims if claim is not None]
 
 
 def _image_checks(reference: ImageReference | None, digests: tuple[str, ...]) -> list[Check]:
@@ -144,7 +143,7 @@ def _statement(
     digests: tuple[str, ...],
     claims: Sequence[EnclaveClaim],
 ) -> list[Check]:
-    repository = f"{reference.registry}/{reference.repository}"
+    repository = repository_of(reference)
     rule = policy.statement_rule(repository)
     if envelope is None:
         if rule is None:
@@ -160,7 +159,7 @@ def _verdict_json(judged: _Judged) -> dict[str, object]:
     verdict = judged.verdict
     return {
         "path": judged.path,
-        "kind": judged.enclave.kind,
+        "kind": judged.kind,
         "acceptable": verdict.acceptable,
         "rule": verdict.rule,
         "signature_valid": verdict.signature_valid,
@@ -175,7 +174,7 @@ def _print(screen: Screen, judged: Sequence[_Judged], extra: Sequence[Check], *,
         verdict = one.verdict
         by = f" by rule {verdict.rule}" if verdict.rule else ""
         word = ("may start", "bold green") if verdict.acceptable else ("refused", "bold red")
-        screen.line(word, f"{by}: {one.path} ({one.enclave.kind})")
+        screen.line(word, f"{by}: {one.path} ({one.kind})")
         _print_checks(screen, verdict.refusals)
         for warning in verdict.warnings:
             screen.line(("warning ", "yellow"), f"{warning.name}: {warning.seen}", indent=2)

@@ -21,6 +21,7 @@ from bastide.dcap.chains import (
     ask_not_revoked,
     ask_root,
     ask_root_signature,
+    asked_at,
 )
 from bastide.dcap.evaluation import TcbEvaluation, TcbFindings, evaluate, tee_of
 from bastide.dcap.evidence import QuoteSignatures
@@ -197,12 +198,13 @@ def _dates(ask: Inquiry, document: TcbInfo | EnclaveIdentity, chain: Chain, crl:
         part = "root" if cert is chain.root else "signer"
         ask_not_after(ask, f"{call}.{part}.expiry", cert, at, QvlStatus.SGX_SIGNING_CERT_CHAIN_EXPIRED)
     ask_crl_current(ask, f"{call}.root-crl.current", crl, at)
+    ok = at <= document.next_update
     ask.check(
         f"{call}.next-update",
-        at <= document.next_update,
+        ok,
         late,
-        expected=f"a document for {at.isoformat()}",
-        seen=f"replaced by {document.next_update.isoformat()} at the latest",
+        expected="a document for the instant of judgement",
+        seen=f"replaced by {document.next_update.isoformat()} at the latest{asked_at(ok, at)}",
         hint="fetch current collateral",
     )
     return QvlStatus.OK

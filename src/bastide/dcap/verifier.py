@@ -9,7 +9,8 @@ What is remembered, and why a remembered answer is the right one:
 
 All of it lies in an object that was made for one collateral, one root and one policy. It is used only while everything
 is in force, when no answer depends on time, and is forgotten when anything runs out. A refusal is never remembered,
-and nothing that an unknown sender can make up takes up room.
+what is not genuine takes up no room, and the room is bounded: whoever sends one genuine quote in ever new wrappings
+(white space between its certificates is covered by no signature) costs others their places, not the memory.
 """
 
 from dataclasses import dataclass, field

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bastide.enclave.ahead import ahead
 from bastide.enclave.examine import Finding, Signature, examine
 from bastide.enclave.image import EnclaveKind
 from bastide.enclave.layers import DEFAULT_LIMITS, Limits, pieces_of
@@ -153,7 +152,7 @@ def _in_image(store: ImageStore, image: Image, number: int, source: Path, budget
     overlay: Overlay[_Mark] = Overlay()
     for index, layer in enumerate(image.layers):
         overlay.next_layer()
-        reader = TarReader(ahead(store.layer(layer)))
+        reader = TarReader(store.layer(layer))
         for entry in reader.entries():
             budget.entry(entry.size)
             _apply(overlay, entry, reader, index, budget)

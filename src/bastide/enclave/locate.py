@@ -20,12 +20,13 @@ OPEN_ENCLAVE_SECTION = ".oeinfo"
 FORTANIX_SECTION = ".note.x86_64-fortanix-unknown-sgx"
 EGO_BUNDLE_SECTION = ".ego.bundle"
 OCCLUM_SECTION = ".builtin_config"
+_LOADED_FROM = (INTEL_SECTION, OPEN_ENCLAVE_SECTION, FORTANIX_SECTION)
 OPEN_ENCLAVE_INFO_SIZE = 1960
 _GRAMINE_SUFFIX = ".manifest.sgx"
 _SGXS_START = b"ECREATE\0"
 # Names of settings that SCONE documents; its programs hold them, and nothing else marks them.
 _SCONE_MARKS = (b"SCONE_HASH", b"SCONE_HEAP", b"SCONE_CAS_ADDR")
-_RESERVED = bytes(84)
+_RESERVED = tuple((start, end, bytes(end - start)) for start, end in ((44, 128), (992, 1008), (1028, 1040)))
 _WINDOW = 4 << 20
 
 
@@ -94,7 +95,7 @@ def _candidates(view: memoryview) -> Iterator[int]:
         while place >= 0:
             at = start + place
             # Bytes that must be zero are looked at first: reading each place that only has headers would be slow.
-            if view[at + 24 : at + 40] == HEADER2 and view[at + 44 : at + 128] == _RESERVED:
+            if view[at + 24 : at + 40] == HEADER2 and all(view[at + a : at + b] == zero for a, b, zero in _RESERVED):
                 yield at
             place = window.find(HEADER_START, place + 1)
 
@@ -126,6 +127,21 @@ def elf_kind(elf: ElfImage) -> EnclaveKind | None:
     if elf.section(INTEL_SECTION):
         return EnclaveKind.OCCLUM if elf.section(OCCLUM_SECTION) else EnclaveKind.INTEL_SDK
     return EnclaveKind.FORTANIX_ELF if elf.section(FORTANIX_SECTION) else None
+
+
+def check_one_loader(elf: ElfImage) -> None:
+    """Refuse a file whose sections are those of several loaders, or named twice: each would start its own choice.
+
+    Raises:
+        MalformedError: ``enclave.kind.ambiguous``.
+    """
+    names = [section.name for section in elf.sections if section.name in _LOADED_FROM]
+    if len(names) > 1:
+        raise MalformedError(
+            "enclave.kind.ambiguous",
+            f"expected the section of one loader, once, seen {', '.join(names)[:200]}",
+            hint="no SDK makes such files: which enclave starts would depend on who loads it",
+        )
 
 
 def _has_scone_marks(view: memoryview) -> bool:

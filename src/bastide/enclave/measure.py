@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bastide.enclave.image import EnclaveBlock, EnclaveFile
-from bastide.enclave.layout import EnclaveLayout
+from bastide.enclave.layout import MAX_HASHED, EnclaveLayout
 from bastide.errors import MalformedError
 from bastide.sgx.types import MrEnclave
 
@@ -36,7 +36,11 @@ def measure(enclave: EnclaveFile, *, progress: Callable[[int], object] | None = 
     Args:
         enclave: as ``read_enclave`` gave it.
         progress: gets the number of pages done since it was called last; all are ``pages_to_measure``.
+
+    Raises:
+        MalformedError: ``enclave.layout.work``: all blocks together are more than one enclave may hash.
     """
+    check_work(bytes_to_hash(enclave))
     known: list[tuple[EnclaveLayout, MrEnclave]] = []
     found = []
     for block in enclave.blocks:
@@ -59,11 +63,31 @@ def measure(enclave: EnclaveFile, *, progress: Callable[[int], object] | None = 
 
 def pages_to_measure(enclave: EnclaveFile) -> int:
     """Pages that ``measure`` goes through: the end of a progress bar."""
+    return sum(layout.pages for layout in _layouts(enclave))
+
+
+def bytes_to_hash(enclave: EnclaveFile) -> int:
+    """Bytes that ``measure`` hashes."""
+    return sum(layout.hashed for layout in _layouts(enclave))
+
+
+def check_work(hashed: int) -> None:
+    """Refuse to hash more than ``MAX_HASHED`` bytes for one question.
+
+    Raises:
+        MalformedError: ``enclave.layout.work``.
+    """
+    if hashed > MAX_HASHED:
+        message = f"measuring this hashes {hashed} bytes in all, more than the limit of {MAX_HASHED}"
+        raise MalformedError("enclave.layout.work", message, hint="the sizes in the files are wrong, or made to stall")
+
+
+def _layouts(enclave: EnclaveFile) -> list[EnclaveLayout]:
     layouts: list[EnclaveLayout] = []
     for block in enclave.blocks:
         if block.layout is not None and block.layout not in layouts:
             layouts.append(block.layout)
-    return sum(layout.pages for layout in layouts)
+    return layouts
 
 
 def write_sgxs(block: EnclaveBlock, write: Callable[[bytes], object]) -> MrEnclave:

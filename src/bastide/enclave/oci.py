@@ -106,14 +106,16 @@ class ImageStore:
 
         Raises:
             MalformedError: ``enclave.image.none``, ``.missing``, ``.digest``, ``.digest-form``, ``.size``, ``.json``,
-                ``.shape``, ``.layers``.
+                ``.shape``, ``.layers``, ``.disagree``.
         """
         index = self._json("index.json", None)
+        entries = sequence(self._json("manifest.json", None))
+        if len(entries) > _MOST_MANIFESTS:
+            raise MalformedError("enclave.image.shape", f"expected at most {_MOST_MANIFESTS} images, seen more")
+        images = saved = tuple(self._saved(mapping(entry)) for entry in entries)
         if index is not None:
             images = tuple(self._in_index(mapping(index), (), 0))
-        else:
-            entries = sequence(self._json("manifest.json", None))[:_MOST_MANIFESTS]
-            images = tuple(self._saved(mapping(entry)) for entry in entries)
+            self._check_same(images, saved)
         if not images:
             raise MalformedError(
                 "enclave.image.none",
@@ -121,6 +123,17 @@ class ImageStore:
                 hint="save it with --platform linux/amd64 or copy it with `skopeo copy ... oci:FOLDER`",
             )
         return images
+
+    @staticmethod
+    def _check_same(images: tuple[Image, ...], saved: tuple[Image, ...]) -> None:
+        """Some runtimes load what index.json says and some what manifest.json says: it must be the same."""
+        known = {tuple(layer.diff_id for layer in image.layers) for image in images}
+        if any(tuple(layer.diff_id for layer in image.layers) not in known for image in saved):
+            raise MalformedError(
+                "enclave.image.disagree",
+                "manifest.json has an image that is not one of the amd64 images of index.json",
+                hint="save it again with --platform linux/amd64; which image starts would depend on who loads it",
+            )
 
     def layer(self, layer: Layer) -> Iterator[bytes]:
         """The unpacked tar stream of ``layer`` in pieces of at most about 1 MiB.

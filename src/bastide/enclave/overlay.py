@@ -20,7 +20,7 @@ OPAQUE: Final = ".wh..wh..opq"
 _AUFS: Final = ".wh..wh."
 _MOST_LINKS_ON_A_WAY: Final = 40
 """Symbolic links that Linux follows in one path (MAXSYMLINKS)."""
-_MOST_STEPS: Final = 50_000_000
+_MOST_STEPS: Final = 20_000_000
 """Path parts and tree nodes that one image may make us visit."""
 _MOST_NODES: Final = 400_000
 _LONGEST_SHOWN: Final = 200
@@ -62,9 +62,12 @@ class Overlay(Generic[_Mark]):
         """A file (or device) at ``path``, kept if it has a mark; or a whiteout, if its name is one."""
         parents, name = _split(path)
         if name == OPAQUE:
-            self._hide(self._resolved(parents))
+            # What is a file there stays one: runtimes differ, and what may be seen must be reported.
+            folder = self._find(self._resolved(parents))
+            self._hide(list(folder.children.values()) if folder is not None else [])
         elif name.startswith(WHITEOUT) and not name.startswith(_AUFS):
-            self._hide([*self._resolved(parents), _hidden_name(name, path)])
+            hidden = self._find([*self._resolved(parents), _hidden_name(name, path)])
+            self._hide([hidden] if hidden is not None else [])
         else:
             self._replace(parents, name, mark=mark, target=None)
 
@@ -162,10 +165,8 @@ class Overlay(Generic[_Mark]):
         if parent is not None:
             parent.children.pop(real[-1], None)
 
-    def _hide(self, real: list[str]) -> None:
-        """Hide what lower layers have at and below ``real``; a whiteout never hides files of its own layer."""
-        top = self._find(real)
-        pending = [] if top is None else [top]
+    def _hide(self, pending: list[_Node[_Mark]]) -> None:
+        """Hide what lower layers have at and below some nodes; a whiteout never hides files of its own layer."""
         while pending:
             node = pending.pop()
             self._count(1)

@@ -4,9 +4,17 @@ from bastide.enclave import fortanix, gramine, intel_sdk, open_enclave
 from bastide.enclave.elf import ElfImage
 from bastide.enclave.image import EnclaveBlock, EnclaveFile, EnclaveKind, parse_sigstruct
 from bastide.enclave.layout import Image
-from bastide.enclave.locate import Located, locate
+from bastide.enclave.locate import MAX_SIGSTRUCTS, Located, check_one_loader, locate
 from bastide.errors import MalformedError
 from bastide.sgx.sigstruct import SIGSTRUCT_SIZE, SigStruct
+
+_ELF_KINDS = (
+    EnclaveKind.INTEL_SDK,
+    EnclaveKind.OCCLUM,
+    EnclaveKind.OPEN_ENCLAVE,
+    EnclaveKind.EGO,
+    EnclaveKind.FORTANIX_ELF,
+)
 
 
 def read_enclave(image: Image, name: str = "", *, sig: bytes | None = None, libpal: Image | None = None) -> EnclaveFile:
@@ -19,7 +27,8 @@ def read_enclave(image: Image, name: str = "", *, sig: bytes | None = None, libp
         libpal: Gramine's libpal.so; without it a manifest has no layout.
 
     Raises:
-        MalformedError: ``enclave.kind.unknown``, and what the reader of each kind raises.
+        MalformedError: ``enclave.kind.unknown``, ``enclave.kind.ambiguous``, ``enclave.kind.signatures``, and what
+            the reader of each kind raises.
     """
     located = locate(image, name)
     if located is None:
@@ -29,6 +38,8 @@ def read_enclave(image: Image, name: str = "", *, sig: bytes | None = None, libp
             hint="give the signed file (.signed.so, .signed, .sgxs, .manifest.sgx), or use `bastide enclave find`",
         )
     sigstruct = None if sig is None else parse_sigstruct(sig)
+    if located.kind in _ELF_KINDS:
+        check_one_loader(ElfImage.parse(image))
     match located.kind:
         case EnclaveKind.INTEL_SDK | EnclaveKind.OCCLUM:
             blocks = intel_sdk.blocks(ElfImage.parse(image))
@@ -51,6 +62,10 @@ def _gramine(image: Image, libpal: Image | None, sigstruct: SigStruct | None) ->
 
 def _carved(image: Image, located: Located) -> tuple[EnclaveBlock, ...]:
     view = memoryview(image).cast("B")
+    if len(located.sigstruct_offsets) == MAX_SIGSTRUCTS:
+        # The search ends there: whoever starts the enclave may use one that nobody looked at.
+        message = f"expected fewer than {MAX_SIGSTRUCTS} SIGSTRUCTs in one file, seen as many or more"
+        raise MalformedError("enclave.kind.signatures", message)
     return tuple(
         EnclaveBlock(
             name=f"SIGSTRUCT at {offset}",

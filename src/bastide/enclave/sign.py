@@ -25,11 +25,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from bastide.enclave import intel_metadata, intel_sdk, open_enclave
 from bastide.enclave.elf import ElfImage
 from bastide.enclave.image import EnclaveBlock, EnclaveKind
-from bastide.enclave.locate import elf_kind
+from bastide.enclave.locate import check_one_loader, elf_kind
 from bastide.enclave.public_keys import PUBLIC_SIGNERS
 from bastide.errors import MalformedError, UntrustedError
 from bastide.sgx.attributes import AttributeFlags, Attributes, MiscSelect, Xfrm
-from bastide.sgx.sigstruct import EXPONENT, KEY_SIZE, SIGSTRUCT_SIZE, SigStruct
+from bastide.sgx.sigstruct import EXPONENT, KEY_SIZE, SIGSTRUCT_SIZE, SigStruct, with_signature
 from bastide.sgx.types import MrEnclave
 
 _ALL_FLAGS: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -160,10 +160,13 @@ def plan_image(image: bytes, terms: Terms) -> SigningPlan:
     measured, so that other terms give another MRENCLAVE.
 
     Raises:
-        MalformedError: ``enclave.sign.kind`` (other files, or nothing laid out yet), ``enclave.sign.blocks`` (metadata
-            blocks measure differently), ``enclave.sign.terms``, and those of the formats.
+        MalformedError: ``enclave.kind.ambiguous``, ``enclave.sign.kind`` (other files, or nothing laid out yet),
+            ``enclave.sign.blocks`` (metadata blocks measure differently), ``enclave.sign.terms``, and those of the
+            formats.
     """
-    kind = elf_kind(ElfImage.parse(image))
+    elf = ElfImage.parse(image)
+    check_one_loader(elf)
+    kind = elf_kind(elf)
     if kind in (EnclaveKind.INTEL_SDK, EnclaveKind.OCCLUM):
         return _plan_intel(kind, image, terms)
     if kind is EnclaveKind.OPEN_ENCLAVE:
@@ -195,11 +198,7 @@ def attach(unsigned: SigStruct, signature: bytes, key: RSAPublicKey) -> SigStruc
         message = f"expected a raw signature of {KEY_SIZE} bytes, seen {len(signature)}"
         raise MalformedError("enclave.sign.signature-size", message, hint="not in base64, not in an envelope")
     n, s = public.n, int.from_bytes(signature, "big")
-    q1, rest = divmod(s * s, n)
-    modulus, stored, first, second = (
-        (value % (1 << KEY_SIZE * 8)).to_bytes(KEY_SIZE, "little") for value in (n, s, q1, rest * s // n)
-    )
-    signed = replace(unsigned, modulus=modulus, exponent=EXPONENT, signature=stored, q1=first, q2=second)
+    signed = with_signature(unsigned, n, s) if s < n else unsigned
     if not signed.signature_is_valid():
         raise UntrustedError(
             "enclave.sign.signature",

@@ -50,6 +50,11 @@ _HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
 _WILDCARD: Final = "/*"
 
 
+def repository_of(reference: ImageReference) -> str:
+    """``registry/path`` in one spelling: host names know no case, and ``:443`` is where they are asked anyway."""
+    return f"{reference.registry.lower().removesuffix(':443')}/{reference.repository}"
+
+
 class DebugPolicy(StrEnum):
     """What is asked of DEBUG.
 
@@ -230,11 +235,19 @@ class _Reader:
         if "*" in name:
             raise self._refusal("value", path, f"expected one * at the end, after a slash, seen {written!r}")
         if below and "/" not in name:
-            return written  # a whole registry
+            return self._registry(name, path) + _WILDCARD
         reference = ImageReference.parse(name)
         if reference.tag is not None or reference.digest is not None:
             raise self._refusal("value", path, f"expected a repository without tag and digest, seen {written!r}")
-        return f"{reference.registry}/{reference.repository}" + (_WILDCARD if below else "")
+        return repository_of(reference) + (_WILDCARD if below else "")
+
+    def _registry(self, name: str, path: Path) -> str:
+        """A whole registry. ``payments/*`` is none: who means Docker Hub writes ``docker.io/payments/*``."""
+        reference = ImageReference.parse(f"{name}/any/any")
+        if reference.repository != "any/any":
+            hint = f"write docker.io/{name}/* if you mean Docker Hub"
+            raise self._refusal("value", path, f"expected a registry before /*, seen {name!r:.80}", hint)
+        return repository_of(reference).removesuffix("/any/any")
 
     def _key(self, entry: object, path: Path) -> StatementKey:
         fields = self._fields(entry, path, "name", "publicKey")

@@ -208,7 +208,9 @@ def _signer_check(signed: Sequence[SigStruct], rule: SignerRule | None) -> Check
 def _rule_checks(signed: Sequence[SigStruct], rule: SignerRule, debug: DebugPolicy) -> list[Check]:
     products = sorted({one.isv_prod_id for one in signed})
     svn = min(one.isv_svn for one in signed)
-    provision = any(AttributeFlags.PROVISIONKEY in one.attributes.flags for one in signed)
+    # What the mask leaves open the host may switch on: the same signature would start it with the key.
+    key = AttributeFlags.PROVISIONKEY
+    provision = any(key in one.attributes.flags or key not in one.attribute_mask.flags for one in signed)
     return [
         Check(
             name="enclave.product",
@@ -228,7 +230,7 @@ def _rule_checks(signed: Sequence[SigStruct], rule: SignerRule, debug: DebugPoli
             name="enclave.provision",
             ok=rule.provision or not provision,
             expected="PROVISIONKEY allowed" if rule.provision else "no PROVISIONKEY",
-            seen="PROVISIONKEY" if provision else "none",
+            seen="PROVISIONKEY, or a mask that leaves it open" if provision else "none",
             hint="it can read an identifier of the machine that outlives owners; `provision: true` allows it",
         ),
         _debug_check(signed, debug),

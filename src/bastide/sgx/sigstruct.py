@@ -269,7 +269,17 @@ def sign(unsigned: SigStruct, key: "RSAPrivateKey") -> SigStruct:
             hint="make one with: openssl genrsa -3 -out key.pem 3072",
         )
     s = int.from_bytes(key.sign(unsigned.signing_input, padding.PKCS1v15(), hashes.SHA256()), "big")
-    q1, q2 = _quotients(s, public.n)
-    stored = (value.to_bytes(KEY_SIZE, "little") for value in (public.n, s, q1, q2))
-    modulus, signature, q1_raw, q2_raw = stored
-    return replace(unsigned, modulus=modulus, exponent=EXPONENT, signature=signature, q1=q1_raw, q2=q2_raw)
+    return with_signature(unsigned, public.n, s)
+
+
+def with_signature(unsigned: SigStruct, modulus: int, signature: int) -> SigStruct:
+    """The structure with a signature, its quotients q1 and q2, and exponent 3. Whether it is good is not looked at.
+
+    Args:
+        unsigned: everything else.
+        modulus: N, at most 3072 bits.
+        signature: S, less than N.
+    """
+    values = (modulus, signature, *_quotients(signature, modulus))
+    n, s, q1, q2 = (value.to_bytes(KEY_SIZE, "little") for value in values)
+    return replace(unsigned, modulus=n, exponent=EXPONENT, signature=s, q1=q1, q2=q2)

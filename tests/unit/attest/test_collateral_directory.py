@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from bastide.attest.collateral.catalogue import Bundle, Catalogue
 from bastide.attest.collateral.directory import CollateralDirectory
@@ -12,9 +13,11 @@ from bastide.dcap.bundle import write_bundle as write_bundle_file
 from bastide.errors import ConfigError, MalformedError
 from bastide.pki.chain import INTEL_ROOT
 from bastide.sgx.quote import Quote
+from bastide.sim import intel
 from support import sgx_values
 from support.attest_server import write_bundle
 from support.evidence import ISSUED, world, world_at
+from support.pcs import pki_of
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -60,6 +63,21 @@ def test_finds_nothing_for_another_platform_or_number(tmp_path: Path) -> None:
     assert directory.find(_quote(), AT, number=99) is None
     assert directory.find(_quote(), AT, number=directory.bundles[0].number) is not None
     assert Catalogue(()).find(_quote(), AT) is None
+
+
+def test_collateral_for_trust_domains_is_not_taken_for_an_enclave() -> None:
+    pki, sgx = pki_of(world()), intel.platform()
+    pck = intel.issue_pck(pki, ec.generate_private_key(ec.SECP256R1()).public_key(), sgx, ISSUED)
+    parts = intel.collateral(
+        pki,
+        pck,
+        ISSUED,
+        tcb_info=intel.tdx_tcb_info_document(sgx, bytes(16), ISSUED),
+        qe_identity=intel.td_qe_identity_document(ISSUED),
+    )
+    tdx = Bundle.of("tdx", PreparedCollateral.of(parts, world().root))
+    assert tdx.kind == replace(_bundle().kind, tee="TDX")
+    assert Catalogue((tdx,)).find(_quote(), AT) is None
 
 
 def test_prefers_what_is_in_force_then_the_higher_number_then_the_later_end() -> None:

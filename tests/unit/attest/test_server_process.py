@@ -153,6 +153,10 @@ def test_a_stopped_server_ends_well_and_signs_where_its_log_ends(tmp_path: Path)
         (("--tenant", "metrics="), "attest.tenant.name"),
         (("--tls-cert", "absent.pem"), "attest.tls.files"),
         (("--listen", "nowhere"), "attest.listen"),
+        (("--collateral", "http://pccs.example.org"), "collateral.upstream.url"),
+        (("--collateral", "https://api.trustedservices.intel.com"), "collateral.upstream.root-crl"),
+        (("--collateral", "https://pccs.example.org", "--collateral-ca-cert", "absent"), "collateral.upstream.ca-file"),
+        (("--collateral-root-crl", "https://crl.example.org"), "attest.collateral"),
     ],
 )
 def test_refuses_to_start(tmp_path: Path, more: tuple[str, ...], code: str) -> None:

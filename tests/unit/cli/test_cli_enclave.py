@@ -252,10 +252,26 @@ def test_a_statement_about_a_single_file_needs_the_pinned_image_and_its_path(pla
     sign = ("enclave", "sign", image, "--statement", told, "--key", place / "statement.pem", "--repository", REPOSITORY)
     digest = bastide(*sign, "--json").json["image"]
     verify = ("enclave", "verify", place / "e.so", "--signers", place / "strict.yaml", "--statement", told)
-    assert bastide(*verify, "--image", f"{REPOSITORY}@{digest}", "--path", "/app/e.so").code == 0
+    good = bastide(*verify, "--image", f"{REPOSITORY}@{digest}", "--path", "/app/e.so", "--json")
+    # Nothing says that the file is of that image: "image.digest" must not be claimed.
+    names = [check["name"].partition(".")[0] for check in good.json["image_checks"]]
+    assert (good.code, names) == (0, ["statement"] * 4)
     assert bastide(*verify, "--image", f"{REPOSITORY}@{digest}").code == 3
     assert refused(bastide(*verify, "--image", REPOSITORY, "--json"))["code"] == "enclave.verify.image"
     assert refused(bastide(*verify, "--json"))["code"] == "enclave.verify.image"
+
+
+def test_a_host_in_other_letters_is_the_same_registry(place: Path) -> None:
+    verify = ("enclave", "verify", image_of(place), "--signers", place / "strict.yaml")
+    for reference in ("Registry.Example/payments/api", "registry.example:443/payments/api"):
+        assert "no statement.present" in bastide(*verify, "--image", reference).out
+
+
+def test_an_image_of_very_many_enclaves_is_refused_before_they_are_read(place: Path) -> None:
+    members = [Member(f"{number}.so", signed_intel_enclave()) for number in range(101)]
+    image = layout([tar(*members)]).write(place / "many")
+    ran = bastide("enclave", "verify", image, "--signers", place / "signers.yaml", "--json")
+    assert refused(ran)["code"] == "enclave.image.enclaves"
 
 
 def with_broken_quotient(good: bytes) -> bytes:

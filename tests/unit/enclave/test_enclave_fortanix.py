@@ -48,3 +48,13 @@ def test_refuses_streams_that_are_not_canonical(raw: bytes, code: str) -> None:
     with pytest.raises(MalformedError) as caught:
         blocks(raw)
     assert caught.value.code == code
+
+
+def test_refuses_streams_of_scattered_pages_before_all_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bastide.enclave.layout.MAX_RUNS", 3)
+    measurer = PlainMeasurer(SIZE)
+    for page in range(10):
+        measurer.bare(page * 2 * PAGE, REG_RW)
+    with pytest.raises(MalformedError) as caught:
+        blocks(measurer.stream)
+    assert (caught.value.code, caught.value.message[-6:]) == ("enclave.layout.runs", "seen 4")

@@ -201,3 +201,12 @@ def test_refuses_more_threads_than_fit() -> None:
     with pytest.raises(MalformedError) as caught:
         layout(manifest(threads=100))
     assert caught.value.code == "enclave.gramine.size"
+
+
+def test_refuses_more_toml_than_a_manifest_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bastide.enclave.gramine.MAX_PARSED", 1000)
+    tables = b'[[sgx.trusted_files]]\nuri = "file:x"\n' * 1000
+    assert Manifest.parse(b"[sgx]\n" + tables).threads == 4
+    with pytest.raises(MalformedError) as caught:
+        Manifest.parse(b"[sgx]\n" + b"".join(b"k%d = 1\n" % number for number in range(1000)))
+    assert caught.value.code == "enclave.manifest.size"

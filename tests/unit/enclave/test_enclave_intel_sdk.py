@@ -308,3 +308,35 @@ def test_refuses_more_blobs_than_any_file_has() -> None:
 def test_refuses_segments_that_share_a_page() -> None:
     segments = (Seg(address=0, data=TEXT), Seg(address=0x1800, data=b"x"))
     assert code_of(raw=intel_enclave(Blob(table=()), segments=segments)) == "enclave.layout.overlap"
+
+
+def test_refuses_a_group_that_repeats_nothing_four_billion_times() -> None:
+    assert code_of(Blob(table=(Repeat(entries=0, times=2**32 - 1, step=0),))) == "enclave.metadata.group"
+
+
+def test_content_that_a_group_repeats_is_not_copied() -> None:
+    content = bytes(PAGE * 512)
+    line = Line(id=1, pages=512, rva=0, content=content)
+    blob = Blob(size=1 << 36, table=(line, Repeat(entries=1, times=2000, step=len(content))))
+    (block,) = blocks(ElfImage.parse(intel_enclave(blob, segments=())))
+    assert block.layout is not None
+    assert len(block.layout.runs) == 2001
+    assert len({id(run.content.obj) for run in block.layout.runs if isinstance(run.content, memoryview)}) == 1
+
+
+def test_refuses_more_patches_than_any_signer_writes() -> None:
+    assert code_of(Blob(patches=((0x1000, b"x"),) * 1025)) == "enclave.metadata.patch"
+
+
+def test_refuses_a_table_of_relocations_that_is_named_twice() -> None:
+    dynamic = Seg(address=0x9000, data=struct.pack("<qQ", 22, 0) + bytes(16), type=2)
+    table = Sec(name=".rela.dyn", type=4, data=bytes(24))
+    raw = intel_enclave(segments=(*SEGMENTS, dynamic), sections=(table, table))
+    assert code_of(raw=raw) == "enclave.metadata.relocations"
+
+
+def test_refuses_a_blob_that_stands_behind_the_section() -> None:
+    blob = Blob().build()
+    section = Sec(name=".note.sgxmeta", type=7, data=note([blob]))
+    raw = Elf(segments=SEGMENTS, sections=(section, Sec(name="x", data=blob))).build()
+    assert code_of(raw=raw) == "enclave.metadata.size"

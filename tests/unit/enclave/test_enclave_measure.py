@@ -3,10 +3,13 @@ import tracemalloc
 
 import pytest
 
+from bastide.enclave.image import EnclaveBlock, EnclaveFile, EnclaveKind
+from bastide.enclave.layout import MAX_HASHED, EnclaveLayout, PageRun
 from bastide.enclave.measure import measure, pages_to_measure, write_sgxs
 from bastide.enclave.read import read_enclave
 from bastide.errors import MalformedError
-from support.enclave_files import TABLE, Blob, OeFile, expected_intel, intel_enclave, signed_intel_enclave
+from bastide.sgx.secs import SecInfo
+from support.enclave_files import REG_RW, TABLE, Blob, OeFile, expected_intel, intel_enclave, signed_intel_enclave
 from support.sgx_values import MR_ENCLAVE, sigstruct
 
 
@@ -70,3 +73,18 @@ def test_no_stream_is_written_of_what_cannot_be_measured() -> None:
     with pytest.raises(MalformedError) as caught:
         write_sgxs(read_enclave(sigstruct().build()).blocks[0], bytes)
     assert caught.value.code == "enclave.measure.impossible"
+
+
+def test_refuses_blocks_that_together_hash_more_than_one_enclave_may() -> None:
+    layouts = [
+        EnclaveLayout(
+            size=1 << 46,
+            ssa_frame_size=size,
+            runs=(PageRun(offset=0, secinfo=SecInfo.of_flags(REG_RW), zero_pages=pages),),
+        )
+        for size, pages in ((1, MAX_HASHED // 64 - 1), (2, 1))
+    ]
+    blocks = tuple(EnclaveBlock(name=str(n), layout=one) for n, one in enumerate(layouts))
+    with pytest.raises(MalformedError) as caught:
+        measure(EnclaveFile(kind=EnclaveKind.INTEL_SDK, blocks=blocks))
+    assert caught.value.code == "enclave.layout.work"

@@ -1,12 +1,26 @@
 import mmap
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from bastide.enclave.image import EnclaveKind
+from bastide.enclave.locate import MAX_SIGSTRUCTS
 from bastide.enclave.read import read_enclave
+from bastide.enclave.sign import Terms, plan_image
 from bastide.errors import MalformedError
-from support.enclave_files import REG_RW, SEGMENTS, Elf, OeFile, PlainMeasurer, expected_intel, intel_enclave
+from support.enclave_files import (
+    REG_RW,
+    SEGMENTS,
+    Blob,
+    Elf,
+    OeFile,
+    PlainMeasurer,
+    Sec,
+    expected_intel,
+    intel_enclave,
+    note,
+)
 from support.sgx_values import sigstruct
 
 STREAM = bytes(PlainMeasurer(1 << 20).bare(0, REG_RW).stream)
@@ -66,3 +80,34 @@ def test_refuses_what_is_no_enclave() -> None:
     with pytest.raises(MalformedError) as caught:
         read_enclave(b"hello")
     assert caught.value.code == "enclave.kind.unknown"
+
+
+def other_loader(name: str) -> Sec:
+    return Sec(name=name, type=7, data=note([Blob(sigstruct=sigstruct()).build()]))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        OeFile(sections=(other_loader(".note.sgxmeta"),)).build(),
+        OeFile(sections=(other_loader(".oeinfo"),)).build(),
+        intel_enclave(sections=(other_loader(".note.sgxmeta"),)),
+        intel_enclave(sections=(other_loader(".note.x86_64-fortanix-unknown-sgx"),)),
+    ],
+    ids=["two loaders", "oeinfo twice", "metadata twice", "program of Fortanix"],
+)
+def test_refuses_a_file_that_two_loaders_would_start_differently(raw: bytes) -> None:
+    with pytest.raises(MalformedError) as caught:
+        read_enclave(raw)
+    assert caught.value.code == "enclave.kind.ambiguous"
+    with pytest.raises(MalformedError) as caught:
+        plan_image(raw, Terms(date=date(2026, 11, 23)))
+    assert caught.value.code == "enclave.kind.ambiguous"
+
+
+def test_refuses_a_file_whose_signatures_are_too_many_to_look_at_all() -> None:
+    some = sigstruct().build()
+    assert len(read_enclave(b"x" + some * (MAX_SIGSTRUCTS - 1)).blocks) == MAX_SIGSTRUCTS - 1
+    with pytest.raises(MalformedError) as caught:
+        read_enclave(b"x" + some * MAX_SIGSTRUCTS)
+    assert caught.value.code == "enclave.kind.signatures"

@@ -130,6 +130,8 @@ def test_the_provisioning_key_is_given_where_a_rule_allows_it() -> None:
     wants = signed_with(attributes=flags(on=AttributeFlags.PROVISIONKEY))
     assert refusals(judged(wants)) == ["enclave.provision"]
     assert refusals(judged(wants, policy=SignersPolicy(allow=(replace(RULE, provision=True),)))) == []
+    left_open = signed_with(attribute_mask=Attributes(flags=AttributeFlags.DEBUG, xfrm=0))
+    assert refusals(judged(left_open)) == ["enclave.provision"]
 
 
 SET = signed_with(attributes=flags(on=AttributeFlags.DEBUG))
@@ -217,7 +219,7 @@ def test_a_signers_file_is_read_whole() -> None:
   deny:
     mrSigners: ["{"01" * 32}"]
     mrEnclaves: ["{"02" * 32}"]
-{STATEMENTS.replace("REPO", "alpine/*")}"""
+{STATEMENTS.replace("REPO", "docker.io/alpine/*")}"""
         ),
         "signers.yaml",
     )
@@ -295,6 +297,8 @@ def test_a_file_of_another_kind_is_refused(kind: str) -> None:
         ("registry.example/a", "registry.example/a", True),
         ("registry.example/a", "registry.example/a/b", False),
         ("alpine", "docker.io/library/alpine", True),
+        ("Registry.Example:443/a/*", "registry.example/a/b", True),
+        ("REGISTRY.example/*", "registry.example/a", True),
     ],
 )
 def test_a_repository_is_covered_exactly_or_by_a_star_below_a_slash(

@@ -1,1 +1,1 @@
-"""Where collateral comes from: directories of bundles, watched."""
+"""Where collateral comes from: directories of bundles, watched, or a PCS or PCCS."""

@@ -7,6 +7,7 @@ by :attr:`CollateralDirectory.faults`.
 
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from bastide.attest.collateral.catalogue import Bundle, Catalogue
@@ -61,6 +62,16 @@ class CollateralDirectory:
     def find(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
         """See ``CollateralSource``."""
         return self._catalogue.find(quote, at, number=number)
+
+    def absence(self, quote: Quote) -> str:
+        """See ``CollateralSource``."""
+        chain = sha256(quote.certification.data).hexdigest()
+        return f"none that fits its PCK certificate (certification data SHA-256 {chain[:16]}...)"
+
+    @property
+    def lack(self) -> str | None:
+        """Why having no bundle means not being ready: nothing comes of itself."""
+        return "there is no collateral that can be used"
 
     def refresh(self) -> bool:
         """Read what has changed; blocks on the disk. Says whether anything had changed.

@@ -57,15 +57,11 @@ class Fetcher:
             headers={"accept-encoding": "identity"},
         )
         try:
-            async with asyncio.timeout(self._seconds), client, asyncio.TaskGroup() as group:
-                tasks = {one.part: group.create_task(_get(client, one.url)) for one in questions}
+            async with asyncio.timeout(self._seconds), client:
+                return {one.part: await _get(client, one.url) for one in questions}  # in turn: one connection
         except TimeoutError:
             message = f"no whole answer within {self._seconds:g} s"
             raise UnavailableError("collateral.upstream.unavailable", message) from None
-        except ExceptionGroup as group_error:
-            first = group_error.exceptions[0]
-            raise first from None
-        return {part: task.result() for part, task in tasks.items()}
 
 
 async def _get(client: httpx2.AsyncClient, url: str) -> Answer:
@@ -80,7 +76,9 @@ async def _get(client: httpx2.AsyncClient, url: str) -> Answer:
                     raise MalformedError("collateral.upstream.size", message, where=url)
             return Answer(body=bytes(body), headers={name.lower(): text for name, text in answer.headers.items()})
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        hint = "--collateral-ca-cert FILE trusts a private certificate authority" if "certificate" in str(error) else None
+        hint = (
+            "--collateral-ca-cert FILE trusts a private certificate authority" if "certificate" in str(error) else None
+        )
         message = f"no answer: {str(error)[:200] or type(error).__name__}"
         raise UnavailableError("collateral.upstream.unavailable", message, hint=hint, where=url) from error
 

@@ -40,6 +40,7 @@ _CODES = (
     ("attest.reset.", "InvalidOperation"),
     ("attest.certificates.", "InvalidOperation"),
     ("quote.", "InvalidParameter"),
+    ("collateral.", "ServiceUnavailable"),
     ("store.", "ServiceUnavailable"),
     ("audit.", "ServiceUnavailable"),
 )
