@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from bench.enclave_find import enclave_find
 from bench.enclave_measure import enclave_measure
+from bench.quote_verify import quote_verify
 
 if TYPE_CHECKING:
     from bastide.dcap import Collateral
@@ -186,6 +187,7 @@ def version() -> dict[str, object]:
 
 
 BENCHES = {
+    "quote_verify": quote_verify,
     "lab_scale": lab_scale,
     "launch_to_token": launch_to_token,
     "version": version,
