@@ -57,6 +57,7 @@ bench: $(VENV)/dev.stamp         ## measure; JSON to bench/results/local
 FUZZ_SECONDS ?= 300
 fuzz: $(VENV)/dev.stamp          ## every fuzz target for FUZZ_SECONDS (default 300) each
 	$(PIP) install -q --require-hashes -r requirements/fuzz.txt
+	$(BIN)/python fuzz/make_corpora.py fuzz/corpora
 	@for target in fuzz/fuzz_*.py; do echo "== $$target"; \
 	  mkdir -p fuzz/corpora/$$(basename $$target .py); \
 	  $(BIN)/python $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 fuzz/corpora/$$(basename $$target .py) || exit 1; done
