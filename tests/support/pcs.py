@@ -14,11 +14,11 @@ from urllib.parse import parse_qs, quote, urlsplit
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bastide.attest.collateral.pcs import PCK_CRL, QE_IDENTITY, ROOT_CA_CRL, TCB_INFO, Answer, Question
-from bastide.attest.tls import self_made
 from bastide.dcap import Collateral
 from bastide.pki.chain import dump_pem_chain
 from bastide.sgx.types import Fmspc
 from bastide.sim.intel import Pki, collateral, issue_pck, platform
+from bastide.web.tls import self_made
 from support.evidence import World
 
 HEADERS = {

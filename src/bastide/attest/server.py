@@ -5,19 +5,14 @@ issuer whose path says it, in a store of its own.
 """
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
-import signal
-import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import uvicorn
 import uvloop
 
 from bastide.attest.collateral.directory import CollateralDirectory
@@ -30,15 +25,13 @@ from bastide.attest.ports import Clock, Store
 from bastide.attest.running import Service, WatchedCollateral
 from bastide.attest.store.sqlite import SqliteStore
 from bastide.attest.tenants import DEFAULT_TENANT
-from bastide.attest.tls import CERTIFICATE_FILE, ServerTls, self_made
-from bastide.errors import BastideError, ConfigError
+from bastide.errors import ConfigError
 from bastide.pki.chain import INTEL_ROOT, TrustAnchor
+from bastide.web.serving import listen, serve_app
+from bastide.web.tls import CERTIFICATE_FILE, ServerTls, self_made
 
 STORE_FILE = "attest.sqlite"
 KEPT_FOLDER = "collateral"
-_GRACE_SECONDS = 10
-_TLS_SECONDS = 2.0
-_MOST_CONNECTIONS = 2048
 _log = logging.getLogger("bastide.attest")
 
 
@@ -126,7 +119,7 @@ async def serve(
     """
     _check_simulation(options)
     options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _listen(options) as sock:
+    with listen(options.host, options.port) as sock:
         url = _public_url(options, sock.getsockname()[1])
         tls = ServerTls(*(options.tls or self_made(options.data, _names(options, url), clock())))
         collateral = _collateral(options, clock)
@@ -134,14 +127,7 @@ async def serve(
         try:
             await service.start()
             told = Listening(url=url, certificate=None if options.tls else options.data / CERTIFICATE_FILE)
-            server = _Server(_uvicorn(App(service), tls), lambda: started(told))
-            async with asyncio.TaskGroup() as group:
-                beside = [group.create_task(_watch_tls(tls))]
-                if stop is not None:
-                    beside.append(group.create_task(_stop(server, stop)))
-                await server.serve(sockets=[sock])
-                for task in beside:
-                    task.cancel()
+            await serve_app(App(service), tls, sock, begun=lambda: started(told), stop=stop)
         finally:
             await service.close()
 
@@ -169,75 +155,6 @@ def _collateral(options: ServerOptions, clock: Clock) -> WatchedCollateral:
         clock=clock,
         kept=options.data / KEPT_FOLDER,
     )
-
-
-def _uvicorn(app: App, tls: ServerTls) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=_MOST_CONNECTIONS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-        timeout_keep_alive=60,
-        ssl_context_factory=lambda _config, _default: tls.context,
-    )
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server that tells when it has begun, and ends by our signal handlers: its own would raise the signal
-    again before the store is closed."""
-
-    def __init__(self, config: uvicorn.Config, begun: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._begun = begun
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, and then tell."""
-        await super().startup(sockets)
-        if self.started:
-            self._begun()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Ask for a graceful end at SIGINT and SIGTERM, for a quick one at the second."""
-        loop = asyncio.get_running_loop()
-        handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        for one in handled:
-            loop.add_signal_handler(one, self.handle_exit, one, None)
-        try:
-            yield
-        finally:
-            for one in handled:
-                loop.remove_signal_handler(one)
-
-
-async def _stop(server: uvicorn.Server, stop: asyncio.Event) -> None:
-    await stop.wait()
-    server.should_exit = True
-
-
-async def _watch_tls(tls: ServerTls) -> None:
-    while True:
-        await asyncio.sleep(_TLS_SECONDS)
-        try:
-            if tls.refresh():
-                _log.info("TLS certificate loaded again")
-        except BastideError as error:
-            _log.error("%s", error)
-
-
-def _listen(options: ServerOptions) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-        return socket.create_server((options.host, options.port), family=family, backlog=2048)
-    except OSError as error:
-        where = f"{options.host}:{options.port}"
-        raise ConfigError("attest.listen", f"cannot listen: {error.strerror}", where=where) from error
 
 
 def _check_simulation(options: ServerOptions) -> None:

@@ -71,7 +71,7 @@ def serve(
             "attest.extra", f"the service needs {error.name}, which is not installed", hint="install bastide[service]"
         ) from error
     if (tls_cert is None) != (tls_key is None):
-        raise ConfigError("attest.tls.files", "expected both --tls-cert and --tls-key, or neither")
+        raise ConfigError("web.tls.files", "expected both --tls-cert and --tls-key, or neither")
     upstream = _service(collateral, collateral_root_crl, collateral_ca_cert)
     root, found = _trust(simulation, upstream or (None if collateral is None else Path(collateral)), data)
     host, port = _address(listen)
@@ -230,7 +230,7 @@ def _trust(
 def _address(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigError("attest.listen", f"expected HOST:PORT such as 127.0.0.1:8443, seen {listen!r}")
+        raise ConfigError("web.listen", f"expected HOST:PORT such as 127.0.0.1:8443, seen {listen!r}")
     return host.strip("[]"), int(port)
 
 

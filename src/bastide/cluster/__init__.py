@@ -1,1 +1,1 @@
-"""Room ``cluster``."""
+"""The cluster side: admission, signer gate, scanner, controller, metrics; and placement, which the lab shares."""

@@ -1,25 +1,20 @@
 """A tenant's configuration, its profile, and the server's certificate: what is read from files."""
 
-import ssl
-import stat
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 
 from bastide.attest.config import tenant_config
 from bastide.attest.profile import Profile, baseline_of
 from bastide.attest.tenants import Mode, Role
-from bastide.attest.tls import ServerTls, self_made
 from bastide.dcap import STRICT, TcbStatus
 from bastide.errors import ConfigError, PolicyError
 from bastide.policy import parse
 from support import sgx_values
 from support.attest_server import tenant_file
 from support.signers import policy_signer
-from support.tokens import NOW
 
 URL = "https://attest.example.org"
 
@@ -124,44 +119,6 @@ def test_a_policy_names_the_baseline() -> None:
 def test_refuses_a_baseline_that_is_neither_a_number_nor_the_default(value: str) -> None:
     with pytest.raises(PolicyError, match=r"policy\.baseline"):
         _baseline(f'=> issueproperty(type="x-ms-sgx-tcbidentifier", value={value});')
-
-
-# TLS
-
-
-def test_makes_a_certificate_once_and_keeps_its_key_to_itself(tmp_path: Path) -> None:
-    certificate, key = self_made(tmp_path, ("attest.example.org", "127.0.0.1"), NOW)
-    assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    before = certificate.read_bytes()
-    self_made(tmp_path, ("attest.example.org", "127.0.0.1"), NOW)
-    assert certificate.read_bytes() == before
-    names = x509.load_pem_x509_certificate(before).extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    assert names.value.get_values_for_type(x509.DNSName) == ["attest.example.org"]
-
-
-@pytest.mark.parametrize("change", ["names", "age", "garbage"])
-def test_makes_another_certificate_where_the_old_one_does_not_do(tmp_path: Path, change: str) -> None:
-    certificate, _ = self_made(tmp_path, ("localhost",), NOW)
-    before = certificate.read_bytes()
-    if change == "garbage":
-        certificate.write_bytes(b"none")
-    names = ("elsewhere",) if change == "names" else ("localhost",)
-    self_made(tmp_path, names, NOW + timedelta(days=800 if change == "age" else 0))
-    assert certificate.read_bytes() not in (before, b"none")
-
-
-def test_loads_files_again_when_they_have_changed_and_keeps_the_old_ones_until_they_fit(tmp_path: Path) -> None:
-    certificate, key = self_made(tmp_path, ("localhost",), NOW)
-    tls = ServerTls(certificate, key)
-    assert isinstance(tls.context, ssl.SSLContext)
-    assert tls.refresh() is False
-    good = key.read_bytes()
-    key.write_bytes(b"half written")
-    with pytest.raises(ConfigError, match=r"attest\.tls\.files"):
-        tls.refresh()
-    key.write_bytes(good + b"\n")
-    assert tls.refresh() is True
-    assert tls.refresh() is False
 
 
 def test_a_tenant_can_be_changed_by_replacing_one_thing() -> None:

@@ -31,7 +31,7 @@ class ServerTls:
     """The server's TLS context over two files.
 
     Raises:
-        ConfigError: ``attest.tls.files``.
+        ConfigError: ``web.tls.files``.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
@@ -43,7 +43,7 @@ class ServerTls:
         """Load the files again if they have changed; a pair that does not fit is left until it does.
 
         Raises:
-            ConfigError: ``attest.tls.files``; what was loaded before stays in use.
+            ConfigError: ``web.tls.files``; what was loaded before stays in use.
         """
         stamp = self._look()
         if stamp == self._stamp:
@@ -81,7 +81,7 @@ def _good(file: Path, names: tuple[str, ...], now: datetime) -> bool:
 
 
 def _certificate(key: ec.EllipticCurvePrivateKey, names: tuple[str, ...], now: datetime) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bastide attestation service, self-made")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bastide, self-made")])
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -111,7 +111,7 @@ def _context(certificate: Path, key: Path) -> ssl.SSLContext:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
-            "attest.tls.files",
+            "web.tls.files",
             f"expected a certificate chain and its key in PEM: {error}",
             where=f"{certificate}, {key}",
         ) from error
@@ -122,7 +122,7 @@ def _stat(file: Path) -> os.stat_result:
     try:
         return file.stat()
     except OSError as error:
-        raise ConfigError("attest.tls.files", f"cannot read it: {error.strerror}", where=str(file)) from error
+        raise ConfigError("web.tls.files", f"cannot read it: {error.strerror}", where=str(file)) from error
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -1,0 +1,1 @@
+"""The webhooks: AdmissionReview in, AdmissionReview out; pods are normalised, pinned and judged."""

@@ -1,0 +1,1 @@
+"""What happens after admission: gates are opened, certificates kept, decisions told as events."""

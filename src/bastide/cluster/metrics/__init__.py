@@ -1,0 +1,1 @@
+"""EPC of pools and pods as numbers that autoscalers read."""

@@ -1,0 +1,147 @@
+"""One ASGI application over HTTPS with uvicorn: bounded, its certificate loaded again as it changes, a graceful end.
+
+Every server of ours runs through here, so that limits and signals are the same everywhere.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from bastide.errors import BastideError, ConfigError
+from bastide.web.tls import ServerTls
+
+Asgi = Callable[..., Any]
+"""An ASGI 3 application: ``await app(scope, receive, send)``."""
+
+_BACKLOG = 2048
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingLimits:
+    """Bounds of one server; times in seconds.
+
+    Attributes:
+        connections: open at once; more are answered with 503.
+        keep_alive: how long an idle connection is kept.
+        grace: how long requests under way may take at the end.
+        tls_interval: between two looks at the certificate's files.
+    """
+
+    connections: int = 2048
+    keep_alive: int = 60
+    grace: int = 10
+    tls_interval: float = 2.0
+
+
+_LIMITS = ServingLimits()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, IPv4 or IPv6 as ``host`` is; port 0 for any free one.
+
+    Raises:
+        ConfigError: ``web.listen``.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError("web.listen", f"cannot listen: {error.strerror}", where=f"{host}:{port}") from error
+
+
+async def serve_app(
+    app: Asgi,
+    tls: ServerTls,
+    sock: socket.socket,
+    *,
+    begun: Callable[[], None],
+    stop: asyncio.Event | None = None,
+    limits: ServingLimits = _LIMITS,
+) -> None:
+    """Serve until SIGINT, SIGTERM, or until ``stop`` is set.
+
+    Args:
+        app: what answers.
+        tls: certificate and key.
+        sock: where to listen, see ``listen``; the caller closes it.
+        begun: called once, when requests are answered.
+        stop: ends the server gracefully.
+        limits: bounds.
+    """
+    server = _Server(_config(app, tls, limits), begun)
+    async with asyncio.TaskGroup() as group:
+        beside = [group.create_task(_watch(tls, limits.tls_interval))]
+        if stop is not None:
+            beside.append(group.create_task(_stop(server, stop)))
+        await server.serve(sockets=[sock])
+        for task in beside:
+            task.cancel()
+
+
+def _config(app: Asgi, tls: ServerTls, limits: ServingLimits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=limits.connections,
+        timeout_graceful_shutdown=limits.grace,
+        timeout_keep_alive=limits.keep_alive,
+        ssl_context_factory=lambda _config, _default: tls.context,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server that tells when it has begun, and ends by our signal handlers: its own would raise the signal
+    again before stores are closed."""
+
+    def __init__(self, config: uvicorn.Config, begun: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._begun = begun
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and then tell."""
+        await super().startup(sockets)
+        if self.started:
+            self._begun()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ask for a graceful end at SIGINT and SIGTERM, for a quick one at the second."""
+        loop = asyncio.get_running_loop()
+        handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        for one in handled:
+            loop.add_signal_handler(one, self.handle_exit, one, None)
+        try:
+            yield
+        finally:
+            for one in handled:
+                loop.remove_signal_handler(one)
+
+
+async def _stop(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    await stop.wait()
+    server.should_exit = True
+
+
+async def _watch(tls: ServerTls, interval: float) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            if tls.refresh():
+                _log.info("TLS certificate loaded again")
+        except BastideError as error:
+            _log.error("%s", error)
