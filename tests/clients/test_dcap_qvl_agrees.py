@@ -18,7 +18,7 @@ from support.quotes import TEE_TCB_SVN, World, good_world, other_pki, td_world, 
 from support.sgx_values import attributes
 
 dcap_qvl = pytest.importorskip("dcap_qvl")
-ANY_STATUS = AppraisalPolicy(accepted_statuses=frozenset(TcbStatus))
+ANY_STATUS = AppraisalPolicy(name="any status", accepted_statuses=frozenset(TcbStatus))
 
 
 def foreign_status(world: World) -> tuple[str, list[str]]:

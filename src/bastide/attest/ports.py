@@ -5,6 +5,7 @@ disk when the call returns. So an administrative act and its audit record cannot
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -134,6 +135,16 @@ class ChainHead:
 
 class Store(Protocol):
     """Keeps what must outlive the process. Every method may raise UnavailableError ``store.unavailable``."""
+
+    @property
+    def shared(self) -> bool:
+        """Other processes write here too, so what was read a while ago may no longer be so."""
+
+    def alone(self, what: str) -> AbstractAsyncContextManager[None]:
+        """Of all that ask for the same ``what``, in this process and in others, one at a time is let in.
+
+        Whoever is let in commits with ``commit`` as usual. Nobody may ask again for what they already have.
+        """
 
     async def commit(self, writes: Sequence[Write]) -> None:
         """Keep all of ``writes`` or none; durable on return.

@@ -22,8 +22,8 @@ _MOST_DIGITS = 9
 
 _OLD = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED})
 _ANY = frozenset(TcbStatus) - {TcbStatus.REVOKED}
-_LENIENT = AppraisalPolicy(accepted_statuses=_ANY, allow_debug=True)
-_AT_BASELINE = AppraisalPolicy(accepted_statuses=_ANY - _OLD, allow_debug=True)
+_LENIENT = AppraisalPolicy(name="maa", accepted_statuses=_ANY, allow_debug=True)
+_AT_BASELINE = AppraisalPolicy(name="maa at baseline", accepted_statuses=_ANY - _OLD, allow_debug=True)
 
 
 class Profile(StrEnum):

@@ -28,6 +28,8 @@ _SGX_TYPES = {kind.name.lower().replace("_", "-"): kind for kind in SgxType}
 def read_policy(argument: str) -> AppraisalPolicy:
     """The policy of that name, or in the TOML file of that name; what a file does not say is as in ``strict``.
 
+    A file's policy is called as the file is, so that it is never called ``strict`` or ``intel``.
+
     Raises:
         ConfigError: ``file.unreadable``, ``appraisal.policy.syntax``, ``appraisal.policy.key`` (unknown),
             ``appraisal.policy.value``.
@@ -42,7 +44,12 @@ def read_policy(argument: str) -> AppraisalPolicy:
             "appraisal.policy.syntax", f"expected a policy in TOML: {error}", where=name_of(argument)
         ) from None
     settings: dict[str, Any] = dict(_setting(key, value, argument) for key, value in tree.items())
-    return replace(STRICT, **settings)  # each reader gives its field's type
+    return replace(STRICT, name=_name(argument), **settings)  # each reader gives its field's type
+
+
+def _name(argument: str) -> str:
+    """A policy's name: that of its file, with what no terminal should print written out."""
+    return name_of(argument) if argument.isprintable() else ascii(argument)
 
 
 def _setting(key: str, value: object, argument: str) -> tuple[str, object]:

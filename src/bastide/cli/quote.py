@@ -64,7 +64,7 @@ def verify(file: str, collateral: str, at: str | None, root: str | None, policy:
         raise MalformedError(error.code, error.message, hint=error.hint, where=error.where or file) from None
     prepared = PreparedCollateral.of(read_collateral(collateral), anchor)
     verdict = verify_quote(quote, prepared, instant, root=anchor, policy=accepted)
-    tree = verdict_tree(verdict, quote, prepared, at=instant, policy=policy)
+    tree = verdict_tree(verdict, quote, prepared, at=instant)
     if as_json:
         click.echo(json.dumps(tree, indent=2))
     else:

@@ -25,7 +25,7 @@ _CALLS = {
 
 
 def verdict_tree(
-    verdict: Verdict, quote: Quote, prepared: PreparedCollateral, *, at: datetime, policy: str
+    verdict: Verdict, quote: Quote, prepared: PreparedCollateral, *, at: datetime
 ) -> dict[str, Tree]:
     """All that is known of a verdict, under stable keys."""
     documents = {"tcb_info": prepared.tcb_info, "qe_identity": prepared.qe_identity}
@@ -37,7 +37,7 @@ def verdict_tree(
         "acceptable": verdict.acceptable,
         "status": str(verdict.status),
         "refusals": [_check_tree(check) for check in verdict.refusals],
-        "policy": policy,
+        "policy": verdict.policy.name,
         "at": at.isoformat(),
         "root": {"name": verdict.root_name, "simulation": verdict.simulation},
         "attested": {

@@ -4,9 +4,10 @@ The library leaves debug enclaves, TCB statuses, expiry and roll-back to its cal
 issueDate or who may issue certificates. Here they are questions, and the default answer is no.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from typing import TypedDict
 
 from bastide.checks import Check
 from bastide.dcap.chains import asked_at
@@ -23,13 +24,37 @@ from bastide.sgx.td_report import TdAttributes, TdReport
 _SOURCE = "Bastide appraisal policy"
 _USUAL = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED})
 _OUT_OF_DATE = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED})
+_LONGEST_NAME = 4096
+
+
+class _IntelSettings(TypedDict):
+    accepted_statuses: frozenset[TcbStatus]
+    allow_debug: bool
+    allow_service_td: bool
+    allow_sept_ve: bool
+    allow_expired: bool
+    allow_future: bool
+
+
+_INTEL: _IntelSettings = {
+    "accepted_statuses": frozenset(TcbStatus) - {TcbStatus.REVOKED},
+    "allow_debug": True,
+    "allow_service_td": True,
+    "allow_sept_ve": True,
+    "allow_expired": True,
+    "allow_future": True,
+}
+_RESERVED: Mapping[str, Mapping[str, object]] = {"strict": {}, "intel": dict(_INTEL)}
+"""Names that mean certain settings (those that are not as the class says), and so can be given to no others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppraisalPolicy:
-    """What a relying party accepts. Every default is the safe one.
+    """What a relying party accepts. Every default is the safe one, and only the name has none: a verdict says under
+    which policy it was reached, so that nobody takes a yes for more than it is.
 
     Attributes:
+        name: what people call the policy; ``strict`` and ``intel`` mean :data:`STRICT` and :data:`INTEL` only.
         accepted_statuses: TCB statuses that are good enough; ``Revoked`` never is, listed or not.
         platform_grace: how long after its ``tcbDate`` an out-of-date level of the platform or TDX module is taken,
             where the status is accepted; None for any time.
@@ -48,10 +73,15 @@ class AppraisalPolicy:
 
     The last three flags stand in certificates of the Platform CA only; an absent one is accepted.
 
+    Raises:
+        MalformedError: ``dcap.policy.name``: not 1 to 4096 printable characters, or a name that means other settings
+            (a changed copy of a policy needs a name of its own).
+
     Source: the policies of Intel's quote appraisal library and of dcap-qvl 0.7 (``QuotePolicy``), whose questions
     these are. dcap-qvl's default grace is none; to have the same here, set it to zero.
     """
 
+    name: str
     accepted_statuses: frozenset[TcbStatus] = field(default=_USUAL)
     platform_grace: timedelta | None = None
     qe_grace: timedelta | None = None
@@ -67,18 +97,25 @@ class AppraisalPolicy:
     allow_smt: bool = True
     accepted_sgx_types: frozenset[SgxType] | None = None
 
+    def __post_init__(self) -> None:
+        if not (0 < len(self.name) <= _LONGEST_NAME and self.name.isprintable()):
+            message = f"expected 1 to {_LONGEST_NAME} printable characters, seen {self.name[:64]!r}"
+            raise MalformedError("dcap.policy.name", message)
+        meant = _RESERVED.get(self.name)
+        if meant is not None and self._changes() != meant:
+            message = f"expected other settings under the name {self.name!r}, which is reserved"
+            raise MalformedError("dcap.policy.name", message, hint="give a policy of your own a name of its own")
 
-STRICT = AppraisalPolicy()
+    def _changes(self) -> dict[str, object]:
+        """Settings that are not the default."""
+        settings = {setting.name: (getattr(self, setting.name), setting.default) for setting in fields(self)[1:]}
+        return {name: value for name, (value, default) in settings.items() if value != default}
+
+
+STRICT = AppraisalPolicy(name="strict")
 """UpToDate or SWHardeningNeeded, no debug, no service TD, everything in force."""
 
-INTEL = AppraisalPolicy(
-    accepted_statuses=frozenset(TcbStatus) - {TcbStatus.REVOKED},
-    allow_debug=True,
-    allow_service_td=True,
-    allow_sept_ve=True,
-    allow_expired=True,
-    allow_future=True,
-)
+INTEL = AppraisalPolicy(name="intel", **_INTEL)
 """Whatever Intel's library does not call an error. It leaves all that stands here to its caller: for comparison."""
 
 

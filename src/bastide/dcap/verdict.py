@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NoReturn
 
 from bastide.checks import Check
+from bastide.dcap.appraisal import AppraisalPolicy
 from bastide.dcap.levels import TcbStatus
 from bastide.dcap.status import QvlStatus
 from bastide.sgx.types import Fmspc
@@ -13,7 +15,10 @@ from bastide.sgx.types import Fmspc
 class Verdict:
     """What was asked of a quote, and the answers.
 
+    A verdict is neither true nor false: ``acceptable`` is the answer, and it is the answer of ``policy``.
+
     Attributes:
+        policy: what was accepted beyond what Intel's library asks; its name goes wherever the answer goes.
         pck_status: how Intel's library calls the outcome for the PCK certificate chain.
         tcb_info_status: the same for the TCB info.
         qe_identity_status: the same for the QE identity.
@@ -34,6 +39,7 @@ class Verdict:
         simulation: True if that root is one of a simulation, whose quotes prove nothing about hardware.
     """
 
+    policy: AppraisalPolicy
     pck_status: QvlStatus
     tcb_info_status: QvlStatus
     qe_identity_status: QvlStatus
@@ -54,9 +60,17 @@ class Verdict:
 
     @property
     def acceptable(self) -> bool:
-        """True only if every question was asked and no answer refuses the quote."""
+        """True only if every question was asked and no answer refuses the quote; under ``policy`` and no other."""
         asked = bool(self.checks) and self.tcb_status is not None
         return asked and not self.refusals and not self.status.is_error
+
+    def __bool__(self) -> NoReturn:
+        """Nothing that could be forgotten to ask: a refusal is an object too, and would be true.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"a verdict is not true or false: ask for acceptable, under policy {self.policy.name!r}")
 
     @property
     def status(self) -> QvlStatus:

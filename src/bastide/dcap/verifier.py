@@ -71,7 +71,8 @@ class Verifier:
     Args:
         collateral: as served, or prepared. What was prepared under another root is prepared anew.
         root: the root key to trust.
-        policy: what to accept beyond what Intel's library asks.
+        policy: what to accept beyond what Intel's library asks; :data:`STRICT` when none is named. Verdicts say
+            which it was.
         max_platforms: platforms that are remembered at most; the oldest gives way.
         max_qe_signatures: signatures of a QE report that are remembered at most; with 0 each is checked every time.
     """

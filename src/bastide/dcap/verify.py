@@ -36,8 +36,8 @@ def verify(
     >>> made = datetime(2026, 6, 1, tzinfo=UTC)
     >>> quote, collateral, root = specimen(made)
     >>> verdict = verify(quote, collateral, made + timedelta(days=1), root=root)
-    >>> verdict.acceptable, verdict.tcb_status.value, verdict.simulation
-    (True, 'UpToDate', True)
+    >>> verdict.acceptable, verdict.policy.name, verdict.tcb_status.value, verdict.simulation
+    (True, 'strict', 'UpToDate', True)
 
     Under Intel's root, which is the default, or when the collateral has run out, the answer is no:
 
@@ -46,9 +46,10 @@ def verify(
     >>> late = verify(quote, collateral, made + timedelta(days=31), root=root)
     >>> late.acceptable, late.collateral_expired, [check.name for check in late.refusals]
     (False, True, ['appraisal.not-expired'])
-    >>> lenient = AppraisalPolicy(allow_expired=True)
-    >>> verify(quote, collateral, made + timedelta(days=31), root=root, policy=lenient).acceptable
-    True
+    >>> lenient = AppraisalPolicy(name="old collateral", allow_expired=True)
+    >>> verdict = verify(quote, collateral, made + timedelta(days=31), root=root, policy=lenient)
+    >>> verdict.acceptable, verdict.policy.name
+    (True, 'old collateral')
 
     Args:
         quote: an SGX or TDX quote of version 3, 4 or 5, as bytes or parsed.
@@ -56,7 +57,8 @@ def verify(
             anew under ``root``.
         at: the instant of judgement; aware.
         root: the root key to trust.
-        policy: what to accept beyond what Intel's library asks.
+        policy: what to accept beyond what Intel's library asks; :data:`STRICT` when none is named. The verdict says
+            which it was.
 
     Returns:
         A verdict; ``acceptable`` is False unless every question was answered yes. Collateral or certificates of
@@ -121,6 +123,7 @@ def conclude(subject: Subject, policy: AppraisalPolicy) -> Verdict:
     statuses = [call.status for call in subject.calls]
     errors = [call.checks[-1] for call in subject.calls if call.status.is_error]
     return Verdict(
+        policy=policy,
         pck_status=statuses[0],
         tcb_info_status=statuses[1],
         qe_identity_status=statuses[2],

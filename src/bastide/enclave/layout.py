@@ -7,11 +7,13 @@ large the enclave is: thirty million heap pages are one run, a stack of equal pa
 Source: Intel SDM Vol. 3D, "Constructing an Enclave" (ECREATE, EADD, EEXTEND).
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from mmap import mmap
 
+from bastide.enclave.background import BackgroundHash
 from bastide.errors import MalformedError
 from bastide.sgx.measurement import Measurement
 from bastide.sgx.records import CHUNK_SIZE
@@ -33,6 +35,7 @@ MAX_RUNS = 1 << 15
 MAX_HASHED = 64 << 30
 """Bytes that measuring one enclave may hash: about a minute; an enclave of 1 TiB of heap hashes 16 GiB."""
 
+_BACKGROUND_FROM = 8 << 20  # bytes to hash (some milliseconds) from which a second thread is worth its start
 _SLICE = 4096  # pages between two reports of progress
 _ADD, _EXTEND = 64, 64 + CHUNK_SIZE
 
@@ -121,7 +124,8 @@ class EnclaveLayout:
     def measure(
         self, *, sink: Callable[[bytes], object] | None = None, progress: Callable[[int], object] | None = None
     ) -> Measurement:
-        """Fold the layout into a measurement; memory does not grow with the enclave.
+        """Fold the layout into a measurement; memory does not grow with the enclave. A large one is hashed in a thread
+        of its own, which has ended when this returns or raises.
 
         Args:
             sink: gets the measured stream (``.sgxs``) piece by piece.
@@ -130,7 +134,12 @@ class EnclaveLayout:
         Raises:
             MalformedError: ``measurement.ecreate``.
         """
-        measurement = Measurement(sink=sink)
+        if self.hashed < _BACKGROUND_FROM:
+            return self._folded(Measurement(sink=sink), progress)
+        with BackgroundHash(hashlib.sha256()) as sha256:
+            return self._folded(Measurement(sink=sink, sha256=sha256), progress)
+
+    def _folded(self, measurement: Measurement, progress: Callable[[int], object] | None) -> Measurement:
         measurement.ecreate(self.size, self.ssa_frame_size)
         for run in self.runs:
             for part in _parts(run):

@@ -12,11 +12,17 @@ version does not know is refused by name, so that a rule is never silently witho
       plainPods: last-resort
       nodeClasses: [DC4s_v3]
       publicRegistries: [docker.io]
+      exemptNamespaces: [sgx-equipment]
+      privilegedPods: warn
+      signerGate: {mode: enforce, requireMeasurement: true, allowNoEnclave: false, onMiss: gate}
+
+Namespaces are named here and never chosen by a label: a label is something that a tenant can set.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from bastide.errors import MalformedError
 from bastide.pods.images import ImageReference
@@ -37,6 +43,54 @@ class PlainPods(StrEnum):
     ALLOW = "allow"
     LAST_RESORT = "last-resort"
     DENY = "deny"
+
+
+class PrivilegedPods(StrEnum):
+    """What happens to pods with privileged containers, which open every SGX device of their node without asking."""
+
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
+class GateMode(StrEnum):
+    """What the signer gate does with what it finds.
+
+    ``off``: nothing is asked. ``warn``: what it would refuse is told, and the pod is let in. ``enforce``: only pods
+    whose images were judged acceptable start.
+    """
+
+    OFF = "off"
+    WARN = "warn"
+    ENFORCE = "enforce"
+
+
+class OnMiss(StrEnum):
+    """What ``enforce`` does with a pod whose image nobody has looked into yet.
+
+    ``gate``: the pod is made with a scheduling gate, which the controller removes. ``retry``: it is refused with
+    "inspection running, retry".
+    """
+
+    GATE = "gate"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerGate:
+    """Which enclaves may be deployed: how strictly the cluster's TrustedSigner objects are applied.
+
+    Attributes:
+        mode: see ``GateMode``.
+        require_measurement: refuse enclaves whose MRENCLAVE cannot be computed from the image, unless a statement
+            vouches for them.
+        allow_no_enclave: let containers hold an SGX device though their image has no enclave.
+        on_miss: see ``OnMiss``.
+    """
+
+    mode: GateMode = GateMode.OFF
+    require_measurement: bool = True
+    allow_no_enclave: bool = False
+    on_miss: OnMiss = OnMiss.GATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +133,23 @@ class AdmissionPolicy:
         node_classes: names of node classes that the cluster may grow by, even when no such node runs now; the
             caller looks their EPC up in the catalogue.
         public_registries: hosts whose images draw a warning when pulled without a pull secret.
+        exempt_namespaces: whose pods are the node's own equipment (device plugins, monitoring): host paths to SGX,
+            devices and privileges are theirs to use.
+        privileged_pods: what happens to privileged containers elsewhere.
+        signer_gate: whether and how strictly enclaves are asked for their signer.
     """
 
     provision: tuple[ProvisionRule, ...] = ()
     plain_pods: PlainPods = PlainPods.LAST_RESORT
     node_classes: tuple[str, ...] = ()
     public_registries: tuple[str, ...] = ("docker.io", "ghcr.io", "quay.io")
+    exempt_namespaces: tuple[str, ...] = ()
+    privileged_pods: PrivilegedPods = PrivilegedPods.WARN
+    signer_gate: SignerGate = SignerGate()
+
+    def exempts(self, namespace: str) -> bool:
+        """Whether pods of ``namespace`` are the node's own equipment; the name counts, exactly."""
+        return namespace in self.exempt_namespaces
 
     def allows_provision(self, *, namespace: str, service_account: str, image: ImageReference | None) -> bool:
         """Whether some rule lets this container open the provision device."""
@@ -117,8 +182,18 @@ class AdmissionPolicy:
         return _spec(_Fields.of(root.value("spec"), f"{name}: spec", _SPEC_FIELDS))
 
 
-_SPEC_FIELDS = ("provision", "plainPods", "nodeClasses", "publicRegistries")
+_SPEC_FIELDS = (
+    "provision",
+    "plainPods",
+    "nodeClasses",
+    "publicRegistries",
+    "exemptNamespaces",
+    "privilegedPods",
+    "signerGate",
+)
 _RULE_FIELDS = ("namespace", "serviceAccount", "image")
+_GATE_FIELDS = ("mode", "requireMeasurement", "allowNoEnclave", "onMiss")
+_Choice = TypeVar("_Choice", PlainPods, PrivilegedPods, GateMode, OnMiss)
 
 DEFAULT_POLICY = AdmissionPolicy()
 """No provisioning for anyone; plain pods use SGX nodes as a last resort."""
@@ -132,24 +207,27 @@ def _spec(spec: "_Fields") -> AdmissionPolicy:
             _rule(_Fields.of(item, f"{provision.where}.allow[{index}]", _RULE_FIELDS))
             for index, item in enumerate(provision.items("allow"))
         ),
-        plain_pods=_plain_pods(spec) if "plainPods" in spec.mapping else given.plain_pods,
+        plain_pods=spec.choice("plainPods", given.plain_pods),
         node_classes=spec.texts("nodeClasses"),
         public_registries=(
             spec.texts("publicRegistries") if "publicRegistries" in spec.mapping else given.public_registries
         ),
+        exempt_namespaces=spec.texts("exemptNamespaces"),
+        privileged_pods=spec.choice("privilegedPods", given.privileged_pods),
+        signer_gate=_signer_gate(
+            _Fields.of(spec.value("signerGate", default={}), f"{spec.where}.signerGate", _GATE_FIELDS)
+        ),
     )
 
 
-def _plain_pods(spec: "_Fields") -> PlainPods:
-    text = spec.text("plainPods")
-    try:
-        return PlainPods(text)
-    except ValueError:
-        raise MalformedError(
-            "admission-policy.value",
-            f"expected one of {', '.join(PlainPods)}, found {text!r}",
-            where=f"{spec.where}.plainPods",
-        ) from None
+def _signer_gate(gate: "_Fields") -> SignerGate:
+    given = SignerGate()
+    return SignerGate(
+        mode=gate.choice("mode", given.mode),
+        require_measurement=gate.flag("requireMeasurement", default=given.require_measurement),
+        allow_no_enclave=gate.flag("allowNoEnclave", default=given.allow_no_enclave),
+        on_miss=gate.choice("onMiss", given.on_miss),
+    )
 
 
 def _rule(rule: "_Fields") -> ProvisionRule:
@@ -205,6 +283,32 @@ class _Fields:
                 "admission-policy.type", f"expected a text, found {value!r}", where=f"{self.where}.{key}"
             )
         return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self.mapping.get(key, default)
+        if not isinstance(value, bool):
+            raise MalformedError(
+                "admission-policy.type", f"expected true or false, found {value!r}", where=f"{self.where}.{key}"
+            )
+        return value
+
+    def choice(self, key: str, default: _Choice) -> _Choice:
+        if key not in self.mapping:
+            return default
+        kind = type(default)
+        text = self._word(key)
+        try:
+            return kind(text)
+        except ValueError:
+            raise MalformedError(
+                "admission-policy.value",
+                f"expected one of {', '.join(kind)}, found {text!r}",
+                where=f"{self.where}.{key}",
+            ) from None
+
+    def _word(self, key: str) -> str:
+        """A text; YAML 1.1 reads ``off`` without quotes as false, and everybody writes it so."""
+        return "off" if self.mapping[key] is False else self.text(key)
 
     def items(self, key: str) -> tuple[object, ...]:
         value = self.value(key, default=())

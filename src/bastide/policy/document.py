@@ -2,11 +2,12 @@
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bastide.errors import MalformedError
 from bastide.policy.check import check
 from bastide.policy.parser import parse_syntax
+from bastide.policy.program import Program
 from bastide.policy.syntax import Policy
 
 
@@ -42,11 +43,13 @@ class PolicyDocument:
         text: as its author wrote it; the hash is over these characters.
         policy: what it means.
         hash: claim ``x-ms-policy-hash``.
+        program: the policy made ready for ``evaluate``.
     """
 
     text: str
     policy: Policy
     hash: str
+    program: Program = field(repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> "PolicyDocument":
@@ -55,4 +58,5 @@ class PolicyDocument:
         Raises:
             MalformedError: codes ``policy.*``.
         """
-        return cls(text=text, policy=parse(text), hash=policy_hash(text))
+        policy = parse(text)
+        return cls(text=text, policy=policy, hash=policy_hash(text), program=Program.of(policy))

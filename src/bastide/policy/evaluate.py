@@ -12,18 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from bastide.errors import MalformedError, PolicyError
 from bastide.policy.claim import ATTESTATION_POLICY, ISSUERS, Claim, Scalar, value_type_of
 from bastide.policy.decision import ConditionTrace, Decision, RuleTrace
-from bastide.policy.expression import Bound, Scope, choices
+from bastide.policy.expression import Bound, Scope, choices, names_of
 from bastide.policy.functions import Values
-from bastide.policy.render import render_comparison, render_condition, render_rule, render_value
+from bastide.policy.program import Program, ReadyCondition, ReadyRule, Renaming
+from bastide.policy.render import render_comparison, render_value
 from bastide.policy.syntax import (
     ClaimCopy,
-    Condition,
     NewClaim,
     Operator,
     Policy,
     Property,
     PropertyCondition,
-    Rule,
     SectionKind,
     Verb,
 )
@@ -33,11 +32,11 @@ _MOST_SEEN = 3
 _LONGEST_SEEN = 80
 
 
-def evaluate(policy: Policy, claims: Sequence[Claim], *, budget: int = STEP_BUDGET) -> Decision:
+def evaluate(policy: Policy | Program, claims: Sequence[Claim], *, budget: int = STEP_BUDGET) -> Decision:
     """Apply ``policy`` to ``claims``.
 
     Args:
-        policy: from ``parse``.
+        policy: from ``parse``; or made ready, which saves work where it is applied often.
         claims: the incoming set.
         budget: steps allowed; one step is one comparison, one claim made, one node of a JMESPath query visited, or 64
             characters that a function reads or writes.
@@ -45,11 +44,12 @@ def evaluate(policy: Policy, claims: Sequence[Claim], *, budget: int = STEP_BUDG
     Raises:
         PolicyError: ``policy.evaluation.budget``.
     """
+    program = policy if isinstance(policy, Program) else Program.of(policy)
     run = _Run(claims, budget)
-    trace = [*run.section(policy, SectionKind.CONFIGURATION)]
-    authorization = [*run.section(policy, SectionKind.AUTHORIZATION)]
-    authorized, reason, deciding = _authorize(policy, trace, authorization)
-    issuance = [*run.section(policy, SectionKind.ISSUANCE)] if authorized else []
+    trace = [*run.section(program, SectionKind.CONFIGURATION)]
+    authorization = [*run.section(program, SectionKind.AUTHORIZATION)]
+    authorized, reason, deciding = _authorize(program, trace, authorization)
+    issuance = [*run.section(program, SectionKind.ISSUANCE)] if authorized else []
     return Decision(
         authorized=authorized,
         reason=reason,
@@ -61,9 +61,9 @@ def evaluate(policy: Policy, claims: Sequence[Claim], *, budget: int = STEP_BUDG
 
 
 def _authorize(
-    policy: Policy, configuration: Sequence[RuleTrace], authorization: Sequence[RuleTrace]
+    program: Program, configuration: Sequence[RuleTrace], authorization: Sequence[RuleTrace]
 ) -> tuple[bool, str, RuleTrace | None]:
-    fired = _first_fired(policy, authorization)
+    fired = _first_fired(program, authorization)
     if Verb.DENY in fired:
         return False, _by(Verb.DENY, fired[Verb.DENY]), fired[Verb.DENY]
     # A rule that could not be worked out might have denied, or have added what a deny looks for.
@@ -76,12 +76,12 @@ def _authorize(
     return False, "no authorization rule said permit()", None
 
 
-def _first_fired(policy: Policy, trace: Sequence[RuleTrace]) -> Mapping[Verb, RuleTrace]:
+def _first_fired(program: Program, trace: Sequence[RuleTrace]) -> Mapping[Verb, RuleTrace]:
     """Of each verb, the first rule that fired."""
     first: dict[Verb, RuleTrace] = {}
-    for rule, entry in zip(policy.rules(SectionKind.AUTHORIZATION), trace, strict=True):
+    for rule, entry in zip(program.sections[SectionKind.AUTHORIZATION], trace, strict=True):
         if entry.fired:
-            first.setdefault(rule.action.verb, entry)
+            first.setdefault(rule.syntax.action.verb, entry)
     return first
 
 
@@ -96,11 +96,14 @@ class _Run:
         self.incoming = list(claims)
         self.outgoing: list[Claim] = []
         self.properties: list[Claim] = []
+        self._by_type: dict[str, list[Claim]] = {}
         self._budget = budget
         self._left = budget
+        for claim in claims:
+            self._by_type.setdefault(claim.type, []).append(claim)
 
-    def section(self, policy: Policy, kind: SectionKind) -> Iterator[RuleTrace]:
-        for number, rule in enumerate(policy.rules(kind), start=1):
+    def section(self, program: Program, kind: SectionKind) -> Iterator[RuleTrace]:
+        for number, rule in enumerate(program.sections[kind], start=1):
             yield self._rule(rule, kind, number)
 
     def _spend(self, steps: int = 1) -> None:
@@ -112,7 +115,7 @@ class _Run:
                 hint="use fewer rules, or conditions that name the claim's type",
             )
 
-    def _rule(self, rule: Rule, kind: SectionKind, number: int) -> RuleTrace:
+    def _rule(self, rule: ReadyRule, kind: SectionKind, number: int) -> RuleTrace:
         conditions: list[ConditionTrace] = []
         produced: tuple[Claim, ...] = ()
         faults: list[str] = []
@@ -128,8 +131,8 @@ class _Run:
         return RuleTrace(
             section=kind,
             number=number,
-            line=rule.at.line,
-            rule=render_rule(rule),
+            line=rule.syntax.at.line,
+            rule=rule.text,
             fired=fired,
             failed=bool(faults),
             conditions=tuple(conditions),
@@ -139,30 +142,46 @@ class _Run:
 
     # conditions
 
-    def _conditions(self, rule: Rule, traces: list[ConditionTrace]) -> tuple[Bound, str]:
+    def _conditions(self, rule: ReadyRule, traces: list[ConditionTrace]) -> tuple[Bound, str]:
         """What the identifiers stand for, and why a condition did not hold: empty when all did."""
         bound: dict[str, tuple[Claim, ...]] = {}
         for number, condition in enumerate(rule.conditions, start=1):
-            matched = self._match(self.incoming, condition.properties, bound)
-            held = bool(matched) is not condition.negated
-            traces.append(ConditionTrace(condition=render_condition(condition), matched=matched, held=held))
+            matched = self._matched(condition, bound)
+            held = bool(matched) is not condition.syntax.negated
+            traces.append(ConditionTrace(condition=condition.text, matched=matched, held=held))
             if not held:
                 return bound, f"condition {number}: {self._why_not(condition, bound, matched)}"
-            if condition.identifier is not None:
-                bound[condition.identifier] = matched
+            if condition.syntax.identifier is not None:
+                bound[condition.syntax.identifier] = matched
         return bound, ""
 
+    def _matched(self, condition: ReadyCondition, bound: Bound) -> tuple[Claim, ...]:
+        """The claims that satisfy a condition, in order."""
+        claims: Sequence[Claim] = self.incoming
+        if condition.kind is not None:
+            # Steps do not depend on what is looked up by type: one for each claim, as if it had been asked.
+            self._spend(len(self.incoming))
+            claims = self._by_type.get(condition.kind, ())
+        if condition.literals is None:
+            return self._match(claims, condition.rest, bound, condition.names)
+        matched = claims
+        for prop, value in condition.literals:
+            self._spend(len(matched))
+            matched = [claim for claim in matched if _compare(prop.operator, claim.read(prop.property), value)]
+        return tuple(matched)
+
     def _match(
-        self, claims: Sequence[Claim], properties: Sequence[PropertyCondition], bound: Bound
+        self, claims: Sequence[Claim], properties: Sequence[PropertyCondition], bound: Bound, names: tuple[str, ...]
     ) -> tuple[Claim, ...]:
         matched: set[int] = set()
-        for choice in choices((prop.expression for prop in properties), bound):
+        for choice in choices(names, bound):
+            self._spend()
             scope = Scope(bound, choice, self._spend)
             wanted = [(prop, scope.values(prop.expression)) for prop in properties]
             for index, claim in enumerate(claims):
                 if index not in matched and all(self._holds(claim, prop, values) for prop, values in wanted):
                     matched.add(index)
-            if len(matched) == len(claims):
+            if len(matched) == len(self.incoming):
                 break
         return tuple(claims[index] for index in sorted(matched))
 
@@ -175,13 +194,13 @@ class _Run:
                 return True
         return False
 
-    def _why_not(self, condition: Condition, bound: Bound, matched: Sequence[Claim]) -> str:
+    def _why_not(self, condition: ReadyCondition, bound: Bound, matched: Sequence[Claim]) -> str:
         """The first property condition, by type first, at which the last candidates were lost."""
-        if condition.negated:
+        if condition.syntax.negated:
             return f"a claim is there that must not be: {_short(matched[0].type)} = {_short(matched[0].value)}"
         candidates: Sequence[Claim] = self.incoming
-        for prop in sorted(condition.properties, key=lambda prop: prop.property is not Property.TYPE):
-            remaining = self._match(candidates, (prop,), bound)
+        for prop in sorted(condition.syntax.properties, key=lambda prop: prop.property is not Property.TYPE):
+            remaining = self._match(candidates, (prop,), bound, names_of((prop.expression,)))
             if not remaining:
                 return f"no claim has {render_comparison(prop)}{_seen(prop, candidates)}"
             candidates = remaining
@@ -189,37 +208,50 @@ class _Run:
 
     # actions
 
-    def _act(self, rule: Rule, bound: Bound) -> tuple[tuple[Claim, ...], str, list[str]]:
+    def _act(self, rule: ReadyRule, bound: Bound) -> tuple[tuple[Claim, ...], str, list[str]]:
         """The claims made, why the rule fired, and what went wrong in making claims."""
         notes = ["every condition held" if rule.conditions else "it has no conditions"]
         faults: list[str] = []
         made: list[Claim] = []
-        match rule.action.claim:
+        verb = rule.syntax.action.verb
+        match rule.syntax.action.claim:
             case ClaimCopy(identifier=identifier):
                 made = list(bound[identifier])
             case NewClaim() as new:
-                made, faults = self._make(new, bound)
+                made, faults = (
+                    self._make(new, bound) if rule.renaming is None else (self._rename(rule.renaming, bound), [])
+                )
                 if not made and not faults:
                     notes.append("no claim made: the value is empty (JSON null)")
-        if rule.action.verb is Verb.ISSUE and any(claim.read_only for claim in made):
+        if verb is Verb.ISSUE and any(claim.read_only for claim in made):
             made = [claim for claim in made if not claim.read_only]
             faults.append("no claim issued: its value comes from a read-only claim")
         for claim in made:
-            self._keep(claim, rule.action.verb)
+            self._keep(claim, verb)
         return tuple(made), "; ".join((*notes, *faults)), faults
 
     def _keep(self, claim: Claim, verb: Verb) -> None:
         self._spend()
         self.incoming.append(claim)
+        self._by_type.setdefault(claim.type, []).append(claim)
         if verb is Verb.ISSUE:
             self.outgoing.append(claim)
         elif verb is Verb.ISSUE_PROPERTY:
             self.properties.append(claim)
 
+    def _rename(self, renaming: Renaming, bound: Bound) -> list[Claim]:
+        """What ``_make`` would make of it."""
+        claims = bound[renaming.identifier]
+        self._spend(len(claims))
+        return [
+            Claim(type=renaming.type, value=claim.value, issuer=ATTESTATION_POLICY, read_only=claim.read_only)
+            for claim in claims
+        ]
+
     def _make(self, new: NewClaim, bound: Bound) -> tuple[list[Claim], list[str]]:
         made: list[Claim] = []
         faults: dict[str, None] = {}  # keeps order, drops repeats
-        for choice in choices((assignment.expression for assignment in new.assignments), bound):
+        for choice in choices(names_of(part.expression for part in new.assignments), bound):
             self._spend()
             scope = Scope(bound, choice, self._spend)
             try:

@@ -22,12 +22,13 @@ Choice = Mapping[str, Claim]
 _NO_CHOICE: tuple[Choice, ...] = ({},)
 
 
-def choices(expressions: Iterable[Expression], bound: Bound) -> Iterable[Choice]:
-    """Every way to pick one claim for each identifier that is referred to one claim at a time.
+def names_of(expressions: Iterable[Expression]) -> tuple[str, ...]:
+    """The identifiers that are referred to one claim at a time, in order, each once."""
+    return tuple(dict.fromkeys(name for expression in expressions for name in _names(expression)))
 
-    One empty way when there is none.
-    """
-    names = tuple(dict.fromkeys(name for expression in expressions for name in _names(expression)))
+
+def choices(names: tuple[str, ...], bound: Bound) -> Iterable[Choice]:
+    """Every way to pick one claim for each of ``names``; one empty way when there are none."""
     if not names:
         return _NO_CHOICE
     return (dict(zip(names, picked, strict=True)) for picked in itertools.product(*(bound[name] for name in names)))

@@ -76,8 +76,8 @@ class Attestation:
 
     def _result(self, answer: Attested | Refused, quote_size: int, now: datetime) -> EvidenceResult:
         verdict = answer.verdict
-        status = str(verdict.status) if verdict else ""
-        tcb_status = verdict.tcb_status.value if verdict and verdict.tcb_status else ""
+        status = str(verdict.status) if verdict is not None else ""
+        tcb_status = verdict.tcb_status.value if verdict is not None and verdict.tcb_status else ""
         if isinstance(answer, Refused):
             # All answers that were no, so that a sum such as appraisal.not-expired comes with its cause.
             why = tuple(check for check in answer.checks if not check.ok) or (answer.refused_by,)

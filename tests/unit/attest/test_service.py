@@ -307,7 +307,7 @@ def test_recorded_requests_get_the_recorded_claims() -> None:
         "x-ms-sgx-collateral",
         "maa-attestationcollateral",
     }
-    lenient = AppraisalPolicy(accepted_statuses=frozenset(TcbStatus), allow_debug=True)
+    lenient = AppraisalPolicy(name="lenient", accepted_statuses=frozenset(TcbStatus), allow_debug=True)
     default = (vectors("maa") / "policies" / "default-sgx-v1.0-recorded-2021.txt").read_text()
     plain = "version=1.0; authorizationrules{=> permit();}; issuancerules{};"
     for one in attestations():

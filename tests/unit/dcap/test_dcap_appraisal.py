@@ -28,45 +28,45 @@ YEARS = timedelta(days=4000)
 
 
 def test_strict_is_the_default_policy() -> None:
-    assert AppraisalPolicy() == STRICT
+    assert AppraisalPolicy(name="strict") == STRICT
     assert STRICT.accepted_statuses == {TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED}
 
 
 def test_debug_enclaves_need_to_be_allowed() -> None:
     world = replace(good_world(), body=replace(good_world().body, attributes=attributes(AttributeFlags.DEBUG)))
     assert not world.verdict().acceptable
-    verdict = world.verdict(AppraisalPolicy(allow_debug=True))
+    verdict = world.verdict(AppraisalPolicy(name="own", allow_debug=True))
     assert (verdict.acceptable, verdict.debug) == (True, True)
 
 
 def test_expired_collateral_needs_to_be_allowed() -> None:
     world = replace(good_world(), at=AT + timedelta(days=40))
     assert not world.verdict().acceptable
-    verdict = world.verdict(AppraisalPolicy(allow_expired=True))
+    verdict = world.verdict(AppraisalPolicy(name="own", allow_expired=True))
     assert (verdict.acceptable, verdict.collateral_expired) == (True, True)
 
 
 def test_allowing_expiry_does_not_allow_the_future() -> None:
-    assert not replace(good_world(), at=ISSUED - SECOND).verdict(AppraisalPolicy(allow_expired=True)).acceptable
+    assert not replace(good_world(), at=ISSUED - SECOND).verdict(AppraisalPolicy(name="own", allow_expired=True)).acceptable
 
 
 def test_allowing_expiry_does_not_allow_revocation() -> None:
     world = good_world()
     crl = replace(world.pck_crl, revoked=(world.pck.serial_number,))
     late = replace(world, pck_crl=crl, at=AT + timedelta(days=40))
-    assert not late.verdict(AppraisalPolicy(allow_expired=True)).acceptable
+    assert not late.verdict(AppraisalPolicy(name="own", allow_expired=True)).acceptable
 
 
 @pytest.mark.parametrize(("least", "acceptable"), [(0, True), (17, True), (18, False)])
 def test_older_collateral_than_the_policy_knows_is_refused(least: int, acceptable: bool) -> None:
-    policy = AppraisalPolicy(min_tcb_evaluation_data_number=least)
+    policy = AppraisalPolicy(name="own", min_tcb_evaluation_data_number=least)
     assert good_world().verdict(policy).acceptable is acceptable
 
 
 def test_evaluation_number_is_the_lower_of_both_documents() -> None:
     world = good_world()
     world = replace(world, qe_identity=replace(world.qe_identity, evaluation_data_number=12))
-    verdict = world.verdict(AppraisalPolicy(min_tcb_evaluation_data_number=13))
+    verdict = world.verdict(AppraisalPolicy(name="own", min_tcb_evaluation_data_number=13))
     assert verdict.tcb_evaluation_data_number == 12
     assert [refusal.name for refusal in verdict.refusals] == ["appraisal.tcb-evaluation-data-number"]
 
@@ -75,7 +75,7 @@ def test_revoked_stays_refused_even_when_listed() -> None:
     world = good_world()
     level = replace(world.tcb_info.levels[0], status="Revoked")
     world = replace(world, tcb_info=replace(world.tcb_info, levels=(level,)))
-    verdict = world.verdict(AppraisalPolicy(accepted_statuses=frozenset(TcbStatus)))
+    verdict = world.verdict(AppraisalPolicy(name="own", accepted_statuses=frozenset(TcbStatus)))
     assert verdict.tcb_status is TcbStatus.REVOKED
     assert not verdict.acceptable
 
@@ -88,13 +88,13 @@ def debug_td() -> World:
 def test_debug_tds_need_to_be_allowed() -> None:
     verdict = debug_td().verdict()
     assert ([refusal.name for refusal in verdict.refusals], verdict.debug) == (["appraisal.debug"], True)
-    assert debug_td().verdict(AppraisalPolicy(allow_debug=True)).acceptable
+    assert debug_td().verdict(AppraisalPolicy(name="own", allow_debug=True)).acceptable
 
 
 def test_tds_whose_pages_can_be_taken_unseen_need_to_be_allowed() -> None:
     world = replace(td_world(), body=replace(td_report(), td_attributes=TdAttributes(0)))
     assert [refusal.name for refusal in world.verdict().refusals] == ["appraisal.sept-ve-disable"]
-    assert world.verdict(AppraisalPolicy(allow_sept_ve=True)).acceptable
+    assert world.verdict(AppraisalPolicy(name="own", allow_sept_ve=True)).acceptable
 
 
 def with_td15(**changes: object) -> World:
@@ -121,7 +121,7 @@ def service_tds() -> dict[str, World]:
 def test_tds_with_a_service_td_need_to_be_allowed(where: str) -> None:
     world = service_tds()[where]
     assert [refusal.name for refusal in world.verdict().refusals] == ["appraisal.service-td"]
-    assert world.verdict(AppraisalPolicy(allow_service_td=True)).acceptable
+    assert world.verdict(AppraisalPolicy(name="own", allow_service_td=True)).acceptable
 
 
 def test_collateral_of_the_future_needs_to_be_allowed() -> None:
@@ -132,7 +132,7 @@ def test_collateral_of_the_future_needs_to_be_allowed() -> None:
     )
     early = replace(world, at=ISSUED - SECOND)
     assert [refusal.name for refusal in early.verdict().refusals] == ["appraisal.in-force"]
-    assert early.verdict(AppraisalPolicy(allow_future=True)).acceptable
+    assert early.verdict(AppraisalPolicy(name="own", allow_future=True)).acceptable
 
 
 def out_of_date(world: World, part: str) -> World:
@@ -155,8 +155,9 @@ def test_grace_counts_from_the_date_of_the_level_that_is_out_of_date(
     world = out_of_date(td_world(), part)
     time = None if grace is None else timedelta(hours=grace)
     name = "qe_grace" if part == "qe" else "platform_grace"
-    policy = AppraisalPolicy(accepted_statuses=frozenset(TcbStatus), **{name: time})
+    policy = AppraisalPolicy(name="own", accepted_statuses=frozenset(TcbStatus), **{name: time})
     other = AppraisalPolicy(
+        name="own",
         accepted_statuses=frozenset(TcbStatus), **{"platform_grace" if part == "qe" else "qe_grace": timedelta()}
     )
     assert world.verdict(policy).acceptable is acceptable
@@ -164,12 +165,12 @@ def test_grace_counts_from_the_date_of_the_level_that_is_out_of_date(
 
 
 def test_grace_does_not_accept_a_status_that_the_policy_does_not() -> None:
-    policy = AppraisalPolicy(platform_grace=timedelta(days=1000), qe_grace=timedelta(days=1000))
+    policy = AppraisalPolicy(name="own", platform_grace=timedelta(days=1000), qe_grace=timedelta(days=1000))
     assert not out_of_date(good_world(), "platform").verdict(policy).acceptable
 
 
 def test_grace_has_nothing_to_say_of_levels_that_are_not_out_of_date() -> None:
-    assert good_world().verdict(AppraisalPolicy(platform_grace=timedelta(), qe_grace=timedelta())).acceptable
+    assert good_world().verdict(AppraisalPolicy(name="own", platform_grace=timedelta(), qe_grace=timedelta())).acceptable
 
 
 @pytest.mark.parametrize("name", ["INTEL-SA-00615", "intel-sa-00615"])
@@ -180,8 +181,8 @@ def test_rejected_advisories_refuse_whoever_they_apply_to(part: str, name: str) 
     level = replace(document.levels[0], advisory_ids=("INTEL-SA-00615", "INTEL-SA-00001"))
     world = replace(world, **{part: replace(document, levels=(level,))})
     assert world.verdict().acceptable
-    assert world.verdict(AppraisalPolicy(reject_advisories=frozenset({"INTEL-SA-99999"}))).acceptable
-    verdict = world.verdict(AppraisalPolicy(reject_advisories=frozenset({name})))
+    assert world.verdict(AppraisalPolicy(name="own", reject_advisories=frozenset({"INTEL-SA-99999"}))).acceptable
+    verdict = world.verdict(AppraisalPolicy(name="own", reject_advisories=frozenset({name})))
     assert [(refusal.name, refusal.seen) for refusal in verdict.refusals] == [
         ("appraisal.advisories", "INTEL-SA-00615")
     ]
@@ -189,7 +190,7 @@ def test_rejected_advisories_refuse_whoever_they_apply_to(part: str, name: str) 
 
 @pytest.mark.parametrize("flag", ["dynamic_platform", "cached_keys", "smt"])
 def test_flags_of_the_platform_can_be_denied(flag: str) -> None:
-    policy = AppraisalPolicy(**{f"allow_{flag}": False})
+    policy = AppraisalPolicy(name="own", **{f"allow_{flag}": False})
     verdict = good_world().verdict(policy)
     assert [refusal.name for refusal in verdict.refusals] == [f"appraisal.{flag.replace('_', '-')}"]
     without = replace(platform(), dynamic_platform=False, cached_keys=False, smt_enabled=False)
@@ -199,8 +200,8 @@ def test_flags_of_the_platform_can_be_denied(flag: str) -> None:
 
 def test_kinds_of_memory_protection_can_be_chosen() -> None:
     scalable, standard = frozenset({SgxType.SCALABLE}), frozenset({SgxType.STANDARD})
-    assert good_world().verdict(AppraisalPolicy(accepted_sgx_types=scalable)).acceptable
-    verdict = good_world().verdict(AppraisalPolicy(accepted_sgx_types=standard))
+    assert good_world().verdict(AppraisalPolicy(name="own", accepted_sgx_types=scalable)).acceptable
+    verdict = good_world().verdict(AppraisalPolicy(name="own", accepted_sgx_types=standard))
     assert [refusal.name for refusal in verdict.refusals] == ["appraisal.sgx-type"]
 
 

@@ -13,7 +13,7 @@ from support.quotes import ISSUED, TEE_TCB_SVN, World, good_world, sign_raw, wor
 
 S = TcbStatus
 Q = QvlStatus
-ANY_STATUS = AppraisalPolicy(accepted_statuses=frozenset(TcbStatus))
+ANY_STATUS = AppraisalPolicy(name="any status", accepted_statuses=frozenset(TcbStatus))
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 UNCHANGED = {

@@ -15,7 +15,7 @@ from support.sgx_values import td_report15_ex
 
 S = TcbStatus
 Q = QvlStatus
-ANY_STATUS = AppraisalPolicy(accepted_statuses=frozenset(TcbStatus))
+ANY_STATUS = AppraisalPolicy(name="any status", accepted_statuses=frozenset(TcbStatus))
 COMPONENTS = platform().tcb.components
 PCE_SVN = platform().tcb.pce_svn
 

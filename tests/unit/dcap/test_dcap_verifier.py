@@ -195,7 +195,7 @@ def test_time_of_grace_ends_for_known_quotes_too() -> None:
     world = good_world()
     late = tcb_info(world, levels=(replace(world.tcb_info.levels[0], status="OutOfDate"),))
     grace = AT - late.verdict(INTEL).tcb_date  # type: ignore[operator] - a level was reached
-    policy = AppraisalPolicy(accepted_statuses=frozenset(TcbStatus), platform_grace=grace)
+    policy = AppraisalPolicy(name="grace", accepted_statuses=frozenset(TcbStatus), platform_grace=grace)
     verifier = verifier_of(late, policy=policy)
     assert verifier.verify(late.quote, AT).acceptable
     verdict = verifier.verify(late.quote, AT + SECOND)

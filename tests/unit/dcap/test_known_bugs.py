@@ -36,7 +36,7 @@ from support.tools import load_tool
 Q = QvlStatus
 SECOND = timedelta(seconds=1)
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-ANY_STATUS = AppraisalPolicy(accepted_statuses=frozenset(TcbStatus))
+ANY_STATUS = AppraisalPolicy(name="any status", accepted_statuses=frozenset(TcbStatus))
 
 
 def first_refusal(world: World) -> str:

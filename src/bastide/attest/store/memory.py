@@ -1,6 +1,9 @@
 """A store that lives and dies with the process: for tests, and as the plainest reading of the port."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from bastide.attest.ports import (
     AuditRecord,
@@ -20,13 +23,20 @@ from bastide.errors import ConflictError
 class MemoryStore:
     """Everything in dictionaries."""
 
+    shared = False
+
     def __init__(self) -> None:
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._settings: dict[str, str] = {}
         self._keys: dict[tuple[str, str], KeyRecord] = {}
         self._policies: dict[tuple[str, str], str] = {}
         self._certificates: dict[tuple[str, str], CertificateRecord] = {}
         self._audit: dict[tuple[str, str, int], AuditRecord] = {}
         self._checkpoints: dict[tuple[str, str, int], Checkpoint] = {}
+
+    def alone(self, what: str) -> AbstractAsyncContextManager[None]:
+        """See the port."""
+        return self._locks[what]
 
     async def commit(self, writes: Sequence[Write]) -> None:
         """See the port."""

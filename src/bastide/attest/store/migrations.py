@@ -6,13 +6,18 @@ transaction, so a crash leaves one state or the next.
 
 import sqlite3
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from bastide.errors import ConfigError
 
 
 def schema_versions() -> tuple[tuple[int, str], ...]:
     """Every migration in order: its number (from 1, without gaps) and its SQL."""
-    folder = files("bastide.attest.store") / "schema"
+    return read_versions(files("bastide.attest.store") / "schema")
+
+
+def read_versions(folder: Traversable) -> tuple[tuple[int, str], ...]:
+    """The migrations in a folder: files ``NUMBER_NAME.sql``."""
     scripts = sorted((entry.name, entry.read_text()) for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return tuple((int(name.split("_", 1)[0]), text) for name, text in scripts)
 

@@ -6,8 +6,10 @@ Source: SQLite documentation, "PRAGMA synchronous" (FULL: a commit survives loss
 import asyncio
 import os
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -44,10 +46,13 @@ _PUT_CERTIFICATE = """INSERT INTO policy_certificate
 class SqliteStore:
     """A store in the file ``path``, made with mode 0600 where it is absent.
 
-    Use :meth:`open`.
+    Use :meth:`open`. One process at a time serves from it; others may read.
     """
 
+    shared = False
+
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._connection = connection
         self._thread = thread
         self._closed = False
@@ -67,6 +72,10 @@ class SqliteStore:
             thread.shutdown()
             raise
         return cls(connection, thread)
+
+    def alone(self, what: str) -> AbstractAsyncContextManager[None]:
+        """See the port."""
+        return self._locks[what]
 
     async def commit(self, writes: Sequence[Write]) -> None:
         """See the port."""

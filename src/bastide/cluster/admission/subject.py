@@ -1,0 +1,153 @@
+"""What a review is about: whether its pod is an SGX pod, and which images its containers name.
+
+Source: Kubernetes "Pod Scheduling Readiness" (scheduling gates), "Ephemeral Containers".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bastide.cluster.gate.names import SCHEDULING_GATE
+from bastide.errors import MalformedError
+from bastide.pods.images import ImageReference
+from bastide.pods.lint_pod import TOLERATION_KEY
+from bastide.pods.policy import AdmissionPolicy, PlainPods
+from bastide.pods.request import ContainerAsk, SgxRequest, sgx_request
+from bastide.pods.tree import Path, at, mapping, sequence, text
+
+ANNOTATION_PREFIX: Final = "bastide.dev/"
+CHANGED_ANNOTATION: Final = f"{ANNOTATION_PREFIX}changed"
+"""On pods: what admission changed, in words."""
+
+GATES: Path = ("spec", "schedulingGates")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerImage:
+    """The image of one container.
+
+    Attributes:
+        container: its name.
+        role: such as ``init container``.
+        path: of the image's field, from the pod.
+        image: as written.
+        holds_device: whether the container gets SGX devices.
+    """
+
+    container: str
+    role: str
+    path: Path
+    image: ImageReference
+    holds_device: bool
+
+    @property
+    def where(self) -> str:
+        """For people: ``container 'app'``."""
+        return f"{self.role} {self.container!r}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A pod and what it asks of SGX.
+
+    Attributes:
+        pod: ``metadata`` and ``spec``; read only.
+        request: what it asks.
+    """
+
+    pod: dict[str, object]
+    request: SgxRequest
+
+    @classmethod
+    def of(cls, tree: dict[str, object]) -> "Subject":
+        """The subject of a pod as the API server gives it."""
+        return cls(pod=tree, request=sgx_request(tree))
+
+    @property
+    def is_sgx(self) -> bool:
+        """Whether it names an SGX resource in any dialect, the quote-provider annotation, or a host path to SGX."""
+        request = self.request
+        return (
+            any(ask.asks for ask in request.containers)
+            or request.quote_provider is not None
+            or bool(request.volumes)
+            or any(problem.code == "resources.pod-level" for problem in request.problems)
+        )
+
+    @property
+    def privileged(self) -> tuple[ContainerAsk, ...]:
+        """Its privileged containers."""
+        return tuple(ask for ask in self.request.containers if ask.privileged)
+
+    @property
+    def images(self) -> tuple[ContainerImage, ...]:
+        """The images of all containers, ephemeral ones too.
+
+        Raises:
+            MalformedError: those of ``ImageReference.parse``, with the container as ``where``.
+        """
+        return tuple(self._image(ask) for ask in self.request.containers)
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether it carries the gate that keeps it from being scheduled until its images were looked into."""
+        return any(text(at(gate, ("name",))) == SCHEDULING_GATE for gate in sequence(at(self.pod, GATES)))
+
+    @property
+    def node_name(self) -> str:
+        """The node that it names itself; empty where the scheduler finds one."""
+        return text(at(self.pod, ("spec", "nodeName")))
+
+    @property
+    def annotations(self) -> dict[str, object]:
+        """Those of the pod."""
+        return mapping(at(self.pod, ("metadata", "annotations")))
+
+    def could_meet_sgx(self, policy: AdmissionPolicy) -> bool:
+        """Whether the pod could come to run on an SGX node.
+
+        Labels that it asks for say nothing for certain: nodes get labels later. What keeps it away is the taint that
+        ``plainPods: deny`` puts on SGX nodes; a pod that names its node, or tolerates the taint, gets there anyway.
+        """
+        if policy.plain_pods is not PlainPods.DENY or self.node_name:
+            return True
+        return any(map(_may_tolerate, sequence(at(self.pod, ("spec", "tolerations")))))
+
+    def _image(self, ask: ContainerAsk) -> ContainerImage:
+        try:
+            image = ImageReference.parse(text(at(self.pod, (*ask.path, "image"))))
+        except MalformedError as error:
+            where = f"{ask.role} {ask.name!r}"
+            raise MalformedError(error.code, error.message, hint=error.hint, where=where) from None
+        return ContainerImage(
+            container=ask.name,
+            role=str(ask.role),
+            path=(*ask.path, "image"),
+            image=image,
+            holds_device=ask.wants_sgx,
+        )
+
+
+def _may_tolerate(toleration: object) -> bool:
+    return text(at(toleration, ("key",))) in ("", TOLERATION_KEY) and text(at(toleration, ("effect",))) in (
+        "",
+        "NoSchedule",
+    )
+
+
+def pull_secrets(pod: object) -> tuple[str, ...]:
+    """Names of the pod's pull secrets."""
+    entries = sequence(at(pod, ("spec", "imagePullSecrets")))
+    return tuple(name for entry in entries if (name := text(at(entry, ("name",)))))
+
+
+def service_account(pod: object) -> str:
+    """The pod's service account, by the field's old name too; ``default`` where it names none."""
+    spec = mapping(at(pod, ("spec",)))
+    return text(spec.get("serviceAccountName")) or text(spec.get("serviceAccount")) or "default"
+
+
+def same_images(before: Sequence[ContainerImage], after: Sequence[ContainerImage]) -> tuple[ContainerImage, ...]:
+    """Those of ``after`` that a container of the same place and name had before."""
+    known = {(one.path[1], one.container, one.image) for one in before}
+    return tuple(one for one in after if (one.path[1], one.container, one.image) in known)
