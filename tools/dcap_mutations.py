@@ -131,7 +131,7 @@ MUTATIONS = (
         5,
         "issuer of the CRL, quote call",
         "dcap/intel.py",
-        "_CA in common_name(crl.issuer) and crl.issuer == leaf.issuer,",
+        "_CA in crl.issuer_name and crl.issuer == leaf.issuer,",
         "True,",
     ),
     _mutation(
@@ -142,7 +142,7 @@ MUTATIONS = (
         "ok = True",
     ),
     _mutation(6, "debug", "dcap/appraisal.py", "policy.allow_debug or not quote.debug,", "True,"),
-    _mutation(7, "status of the policy", "dcap/appraisal.py", "findings.status in policy.accepted_statuses,", "True,"),
+    _mutation(7, "status of the policy", "dcap/appraisal.py", "status in policy.accepted_statuses,", "True,"),
     _mutation(8, "revocation", "pki/crl.py", "return certificate.serial_number in self.revoked", "return False"),
     _mutation(8, "higher SVNs", "dcap/tcb.py", "all(one >= other for", "all(one == other for"),
     _mutation(8, "level of the module", "dcap/evaluation.py", "has_module=major > 0,", "has_module=False,"),

@@ -22,8 +22,11 @@ from bastide.attest.ports import (
     Store,
 )
 from bastide.attest.store.memory import MemoryStore
+from bastide.attest.store.postgres import PostgresStore
+from bastide.attest.store.sealing import KeySeal
 from bastide.attest.store.sqlite import SqliteStore
 from bastide.errors import ConflictError, UnavailableError
+from support.postgres import fresh_database
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 KEY = KeyRecord(
@@ -36,12 +39,21 @@ def record(seq: int, *, tenant: str = "a", writer: str = "w") -> AuditRecord:
     return AuditRecord(tenant=tenant, writer=writer, seq=seq, body=b'{"seq":%d}' % seq, hash=bytes([seq]) * 32)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    url = fresh_database() if request.param == "postgres" else None
+
+    async def opened() -> Store:
+        match request.param:
+            case "sqlite":
+                return await SqliteStore.open(tmp_path / "store.sqlite")
+            case "postgres":
+                return await PostgresStore.open(url, KeySeal(bytes(32)))
+        return MemoryStore()
+
     def go(work: Callable[[Store], Awaitable[None]]) -> None:
         async def whole() -> None:
-            memory = request.param == "memory"
-            store: Store = MemoryStore() if memory else await SqliteStore.open(tmp_path / "store.sqlite")
+            store = await opened()
             try:
                 await work(store)
             finally:
@@ -136,6 +148,34 @@ def test_checkpoints_come_in_order(run: Run) -> None:
         points = [Checkpoint(tenant="a", writer="w", seq=seq, jws=f"{seq}") for seq in (20, 3)]
         await store.commit(points)
         assert await store.checkpoints("a") == (points[1], points[0])
+
+    run(work)
+
+
+def test_one_at_a_time_is_let_in_alone(run: Run) -> None:
+    inside: list[str] = []
+
+    async def enter(store: Store, what: str) -> None:
+        async with store.alone(what):
+            inside.append(what)
+            await store.commit([Setting(name=what, value="v")])
+            assert inside.count(what) == 1
+            await asyncio.sleep(0.01)
+            inside.remove(what)
+
+    async def work(store: Store) -> None:
+        await asyncio.gather(*(enter(store, what) for what in "ababab"))
+
+    run(work)
+
+
+def test_who_fails_alone_lets_the_next_one_in(run: Run) -> None:
+    async def work(store: Store) -> None:
+        with pytest.raises(ConflictError, match="mine"):
+            async with store.alone("a"):
+                raise ConflictError("store.conflict", "mine")
+        async with asyncio.timeout(5), store.alone("a"):
+            pass
 
     run(work)
 

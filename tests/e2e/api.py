@@ -27,12 +27,17 @@ class ApiError(Exception):
 
 
 class Api:
-    """Requests as the cluster's administrator; each on a connection of its own, so a restarted server is no matter."""
+    """Requests as the cluster's administrator, or as whoever ``token`` is of.
 
-    def __init__(self, network: Callable[[], Path], pki: Path) -> None:
+    Each is made on a connection of its own, so a restarted server is no matter.
+    """
+
+    def __init__(self, network: Callable[[], Path], pki: Path, token: str = "") -> None:
         self._network = network
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
-        self._tls.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+        if not token:
+            self._tls.load_cert_chain(pki / "admin.crt", pki / "admin.key")
 
     def get(self, path: str) -> Any:
         """The object or list at ``path``."""
@@ -66,7 +71,7 @@ class Api:
         )
         try:
             body = None if value is None else json.dumps(value)
-            connection.request(method, path, body, {"Content-Type": content})
+            connection.request(method, path, body, {"Content-Type": content, **self._headers})
             response = connection.getresponse()
             text = response.read().decode(errors="replace")
         finally:

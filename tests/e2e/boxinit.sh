@@ -52,6 +52,14 @@ mount -t tmpfs -o mode=755 run /run
 mkdir /run/lock
 mount --make-rshared /
 
+# The node's root file system as the agent sees it in a container: the host's own folders, mounted somewhere else.
+# What no file here describes (CPU, EPC) the tests describe beside them.
+root=$box/root
+mkdir -p "$root/dev" "$root/run" "$root/var"
+mount --rbind /dev "$root/dev"
+mount --bind /run "$root/run"
+ln -sfn /run "$root/var/run"
+
 # A network of its own. The kubelet wants an interface with a default route: a cable to nowhere does.
 ip link set lo up
 sysctl -qw net.ipv4.ip_forward=1

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from e2e import config
 from e2e.api import Api, eventually
 from e2e.box import Box
@@ -13,7 +15,12 @@ from e2e.images import BUSYBOX, write_images
 
 NODE = f"/api/v1/nodes/{NODE_NAME}"
 PODS = "/api/v1/namespaces/default/pods"
-_HERE = Path(__file__).parent
+POLICY = Path(__file__).parents[2] / "deploy" / "policies" / "node-agent.yaml"
+AGENT_NAMESPACE = "bastide-system"
+AGENT = "bastide-node-agent"
+EVERYTHING = {"operator": "Exists"}
+EPC_BYTES = 64 << 20
+"""EPC that the node's kernel says it has."""
 _MAKE_AESM_SOCKET = """
 import os, socket
 os.mkdir("/var/run/aesmd")
@@ -44,7 +51,10 @@ class Cluster:
         self.containerd = box.part("containerd", *config.containerd(folder))
         self.kubelet = box.part("kubelet", *config.kubelet(folder))
         self._parts = (self.etcd, self.apiserver, self.controllers, self.scheduler, self.containerd, self.kubelet)
-        self.agent = box.part("agent", self._python, str(_HERE / "node_agent.py"))
+        self._folder, self._pki = folder, pki
+        self.root = box.folder / "root"
+        describe_node(self.root)
+        self.agent = box.part("agent", *config.agent(folder, self.root))
 
     def start(self) -> None:
         """Start the box and every part but the agent, and wait until the node is ready for pods."""
@@ -61,6 +71,42 @@ class Cluster:
         self.kubelet.start()
         eventually(self._require_ready)
         eventually(lambda: self._alive() and self.api.get("/api/v1/namespaces/default/serviceaccounts/default"))
+        if not (self._folder / "agent.token").exists():
+            self._admit_agent()
+
+    def _admit_agent(self) -> None:
+        """Give the agent its rights as documented, and a token as the kubelet would mount it."""
+        self.api.create("/api/v1/namespaces", {"metadata": {"name": AGENT_NAMESPACE}})
+        for one in yaml.safe_load_all(POLICY.read_text()):
+            self.api.create(_collection_of(one), one)
+        (self._folder / "agent.token").write_text(self.agent_token(NODE_NAME))
+
+    def agent_token(self, node: str) -> str:
+        """A token of the agent's service account for a pod that is bound to ``node``."""
+        pods = f"/api/v1/namespaces/{AGENT_NAMESPACE}/pods"
+        pod = busybox_pod(f"agent-of-{node}", nodeName=node, serviceAccountName=AGENT, tolerations=[EVERYTHING])
+        eventually(lambda: self.api.get(f"/api/v1/namespaces/{AGENT_NAMESPACE}/serviceaccounts/{AGENT}"))
+        made = self.api.create(pods, pod)["metadata"]
+        bound = {"kind": "Pod", "apiVersion": "v1", "name": made["name"], "uid": made["uid"]}
+        return self.unbound_token({"boundObjectRef": bound})
+
+    def unbound_token(self, spec: dict[str, object]) -> str:
+        """A token of the agent's service account, bound to no more than ``spec`` says."""
+        path = f"/api/v1/namespaces/{AGENT_NAMESPACE}/serviceaccounts/{AGENT}/token"
+        return self.api.create(path, {"spec": {"expirationSeconds": 36000, **spec}})["status"]["token"]
+
+    def api_of(self, token: str) -> Api:
+        """A client with the rights of ``token``."""
+        return Api(lambda: self.box.network, self._pki, token)
+
+    def bastide(self, *arguments: str, check: bool = True) -> str:
+        """What our command prints, run in the box; as administrator where it asks the API server."""
+        return self.box.run(str(Path(self._python).with_name("bastide")), *arguments, check=check)
+
+    @property
+    def kubeconfig(self) -> str:
+        """The administrator's kubeconfig file."""
+        return str(self._folder / "admin.kubeconfig")
 
     def reboot(self) -> None:
         """Take the power away, give it back, and start everything on the same disk; the agent comes last."""
@@ -162,6 +208,30 @@ class Cluster:
             assert not left, left
 
         eventually(look)
+
+
+def describe_node(root: Path) -> None:
+    """Files of a node with SGX that no stand-in can give: what its CPU and kernel say."""
+    files = {
+        "proc/cpuinfo": "processor\t: 0\nmodel name\t: Stand-in\nflags\t\t: fpu sgx sgx_lc\n",
+        "proc/sys/kernel/osrelease": "6.8.0-e2e\n",
+        "sys/devices/system/node/node0/x86/sgx_total_bytes": f"{EPC_BYTES}\n",
+    }
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    for device in ("sgx_enclave", "sgx_provision"):
+        (root / "sys/class/misc" / device).mkdir(parents=True)
+
+
+def _collection_of(one: dict[str, Any]) -> str:
+    """The path at which an object of our manifests is created."""
+    version = one["apiVersion"]
+    group = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    namespace = one["metadata"].get("namespace")
+    kind = one["kind"].lower()
+    many = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+    return f"{group}/namespaces/{namespace}/{many}" if namespace else f"{group}/{many}"
 
 
 def container_id(pod: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Settings of every part in the box: what differs from a default is here for a reason that is said."""
 
 import json
+import sys
 from pathlib import Path
 
 from e2e.certs import NODE_ADDRESS, NODE_NAME
@@ -21,7 +22,10 @@ def write_configuration(folder: Path, pki: Path, cgroup: str) -> None:
     _write_json(folder / "cni" / "10-box.conflist", _pod_network())
     _write_json(folder / "kubelet.json", _kubelet(pki, cgroup))
     for user in ("admin", "scheduler", "controller-manager", "kubelet"):
-        _write_json(folder / f"{user}.kubeconfig", _kubeconfig(pki, user))
+        credentials = {"client-certificate": f"{pki}/{user}.crt", "client-key": f"{pki}/{user}.key"}
+        _write_json(folder / f"{user}.kubeconfig", _kubeconfig(pki, user, credentials))
+    # The token beside it is made as soon as there is an API server to ask for one.
+    _write_json(folder / "agent.kubeconfig", _kubeconfig(pki, "agent", {"tokenFile": "agent.token"}))
 
 
 def etcd() -> tuple[str, ...]:
@@ -98,6 +102,12 @@ def containerd(folder: Path) -> tuple[str, ...]:
     return ("containerd", "--config", f"{folder}/containerd.toml")
 
 
+def agent(folder: Path, root: Path) -> tuple[str, ...]:
+    """Our agent as users start it: the node's root file system is mounted at ``root``."""
+    access = ("--node-name", NODE_NAME, "--kubeconfig", f"{folder}/agent.kubeconfig")
+    return (str(Path(sys.executable).with_name("bastide")), "node", "agent", *access, "--root", str(root))
+
+
 def _kubelet(pki: Path, cgroup: str) -> dict[str, object]:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -130,6 +140,8 @@ def _kubelet(pki: Path, cgroup: str) -> dict[str, object]:
             "imagefs.available": "0%",
         },
         "imageGCHighThresholdPercent": 100,
+        # More than there are devices: tests may use them all up beside the pods that other things need.
+        "maxPods": 120,
         # Often, so that tests wait less, and the node's heartbeat tells a fresh status from an old one.
         "nodeStatusUpdateFrequency": "1s",
         "nodeStatusReportFrequency": "1s",
@@ -137,9 +149,8 @@ def _kubelet(pki: Path, cgroup: str) -> dict[str, object]:
     }
 
 
-def _kubeconfig(pki: Path, user: str) -> dict[str, object]:
+def _kubeconfig(pki: Path, user: str, credentials: dict[str, str]) -> dict[str, object]:
     cluster = {"server": API_SERVER, "certificate-authority": f"{pki}/ca.crt"}
-    credentials = {"client-certificate": f"{pki}/{user}.crt", "client-key": f"{pki}/{user}.key"}
     return {
         "apiVersion": "v1",
         "kind": "Config",

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from e2e.box import Box
-from e2e.cluster import Cluster
+from e2e.cluster import EPC_BYTES, Cluster
 
 collect_ignore_glob = [] if os.environ.get("BASTIDE_E2E") == "1" else ["test_*.py"]
 
 LOGS = Path(tempfile.gettempdir()) / "bastide-e2e-logs"
 DEVICES = 110
+EPC = "sgx.intel.com/epc"
 RESOURCES = ("sgx.intel.com/enclave", "sgx.intel.com/provision", "bastide.dev/quote")
 
 
@@ -43,6 +44,7 @@ def started_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         cluster.agent.start()
         for resource in RESOURCES:
             cluster.offers(resource, DEVICES)
+        cluster.offers(EPC, EPC_BYTES)
         yield cluster
         failed = request.session.testsfailed > 0
     finally:

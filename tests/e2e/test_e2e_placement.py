@@ -9,9 +9,9 @@ from bastide.cluster.placement import Node, Placement, Pod, Requirements, place
 from bastide.pods.manifest import read_documents
 from bastide.pods.normalise import admit
 from bastide.pods.policy import AdmissionPolicy
-from bastide.units import MIB, Bytes, parse_quantity
+from bastide.units import Bytes, parse_quantity
 from e2e.api import eventually
-from e2e.cluster import NODE, Cluster, busybox_pod
+from e2e.cluster import EPC_BYTES, Cluster, busybox_pod
 from e2e.images import BUSYBOX
 
 EPC = "sgx.intel.com/epc"
@@ -22,10 +22,8 @@ JOBS = "/apis/batch/v1/namespaces/default/jobs"
 
 @pytest.fixture
 def epc(cluster: Cluster) -> Cluster:
-    """The cluster, whose node says by our hand what the agent will have it say: 64 MiB of EPC."""
-    capacity = {"op": "add", "path": f"/status/capacity/{EPC.replace('/', '~1')}", "value": "64Mi"}
-    cluster.api.patch(f"{NODE}/status", [capacity])
-    cluster.offers(EPC, "64Mi")
+    """The cluster, whose agent has its node offer 64 MiB of EPC."""
+    cluster.offers(EPC, EPC_BYTES)
     return cluster
 
 
@@ -100,7 +98,7 @@ def admitted(job: dict[str, Any]) -> dict[str, Any]:
         namespace="default",
         policy=AdmissionPolicy(),
         declared_classes={},
-        present_epc=[Bytes(64 * MIB)],
+        present_epc=[Bytes(EPC_BYTES)],
     )
     assert admission.allowed, admission.findings
     return job | {"spec": job["spec"] | {"template": admission.pod}}
@@ -127,8 +125,3 @@ def test_the_same_job_without_our_admission_finds_no_node(epc: Cluster) -> None:
         return pod["metadata"]["name"]
 
     assert "Insufficient sgx.intel.com/sgx_epc_mem_in_MiB" in epc.unschedulable(eventually(waiting))
-
-
-def test_the_kubelet_keeps_over_a_restart_what_the_node_s_status_says_of_epc(epc: Cluster) -> None:
-    epc.kubelet.restart()
-    epc.offers(EPC, "64Mi")

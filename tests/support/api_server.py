@@ -98,7 +98,7 @@ def api_server(answerer: Answerer, *, tls: ssl.SSLContext | None = None) -> Iter
             with suppress(BrokenPipeError, ConnectionResetError):
                 api.answerer(asked, Exchange(self, api.stop))
 
-        do_GET = do_PATCH = do_POST = do_DELETE = _answer  # noqa: N815
+        do_GET = do_PATCH = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815
 
         def log_message(self, *_args: object) -> None:
             pass

@@ -45,12 +45,15 @@ class Administration:
     async def start(self) -> None:
         """Register the certificates with which an isolated tenant begins, if it has none yet."""
         config = self._config
-        if config.mode is Mode.ISOLATED and not await self._registered():
-            now = self._tenant.around.clock()
-            for certificate in config.signers:
-                check_signing_certificate(certificate)
-            records = [_record(config.name, certificate, now) for certificate in config.signers]
-            await self._tenant.around.store.commit(records)
+        if config.mode is not Mode.ISOLATED:
+            return
+        async with self._tenant.changing:
+            if not await self._registered():
+                for certificate in config.signers:
+                    check_signing_certificate(certificate)
+                now = self._tenant.around.clock()
+                records = [_record(config.name, certificate, now) for certificate in config.signers]
+                await self._tenant.around.store.commit(records)
 
     async def get_policy(self, kind: Kind) -> str:
         """A token with the stored policy, verbatim; where none is stored, with the default."""
@@ -79,7 +82,8 @@ class Administration:
             await self._done(
                 "policy.set", request_id, facts, [PolicyRecord(tenant=self._config.name, kind=kind, jws=text)]
             )
-            self._tenant.forget_policy(kind)
+            self._tenant.policies.forget(kind)
+        await self._tenant.policies.settled()
         result: dict[str, Json] = {"x-ms-policy-result": "Updated", "x-ms-policy-token-hash": jws.token_hash}
         if jws.chain:
             result["x-ms-policy-signer"] = signing_jwk_of(jws.chain)
@@ -101,7 +105,8 @@ class Administration:
                 await self._refused("policy.reset", request_id, facts, error)
                 raise
             await self._done("policy.reset", request_id, facts, [PolicyRemoved(tenant=self._config.name, kind=kind)])
-            self._tenant.forget_policy(kind)
+            self._tenant.policies.forget(kind)
+        await self._tenant.policies.settled()
         return self._tenant.sign({"x-ms-policy-result": "Removed"})
 
     async def get_certificates(self) -> str:

@@ -22,6 +22,7 @@ from bastide.token.jwks import Jwks
 FORMAT = 1
 CHECKPOINT_TYPE = "bastide-audit+jwt"
 CHECKPOINT_CLAIM = "x-bastide-audit"
+_NO_WRITER = "?"
 _START = bytes(HASH_SIZE)
 _LARGEST_RECORD = 1 << 20
 
@@ -141,6 +142,30 @@ def verify_chain(
         if point.seq > head.seq
     ]
     return ChainReport(head=head, checkpoints=len(points), faults=tuple(faults))
+
+
+def by_writer(
+    checkpoints: Iterable[str], keys: Jwks, tenant: str, *, writers: Iterable[str]
+) -> dict[str, Sequence[str]]:
+    """The tenant's checkpoints by the writer of their chain.
+
+    Args:
+        checkpoints: in any order; one that proves nothing speaks against every chain.
+        keys: the tenant's.
+        tenant: its name.
+        writers: of the chains that have records; a chain that is gone altogether shows by having checkpoints only.
+    """
+    sorted_out: dict[str, list[str]] = {writer: [] for writer in writers}
+    unsigned: list[str] = []
+    for text in checkpoints:
+        point = _checkpoint(text, keys, [])
+        if point is None:
+            unsigned.append(text)
+        elif point.tenant == tenant:
+            sorted_out.setdefault(point.writer, []).append(text)
+    if unsigned and not sorted_out:
+        sorted_out[_NO_WRITER] = []
+    return {writer: [*sorted_out[writer], *unsigned] for writer in sorted(sorted_out)}
 
 
 def _record_faults(record: AuditRecord, head: ChainHead) -> list[Check]:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cryptography import x509
 
-from bastide.attest.audit import CHECKPOINT_TYPE, ChainReport, sign_checkpoint, verify_chain
+from bastide.attest.audit import CHECKPOINT_TYPE, ChainReport, by_writer, sign_checkpoint, verify_chain
 from bastide.attest.keys import KeyRing
 from bastide.attest.ports import AuditRecord, KeyRecord, Store
 from bastide.errors import ConfigError, MalformedError
@@ -36,18 +36,13 @@ async def verify_store(
         keys: the tenant's key set; None for that of the store.
     """
     ring = await _ring(store, tenant)
+    known = keys or ring.all_ever()
     kept = [point.jws for point in await store.checkpoints(tenant)]
+    writers = [head.writer for head in await store.chains() if head.tenant == tenant]
     reports = []
-    for head in await store.chains():
-        if head.tenant != tenant:
-            continue
-        records = [record async for record in _records(store, tenant, head.writer)]
-        wanted = [*kept, *checkpoints]
-        reports.append(verify_chain(tenant, head.writer, records, checkpoints=wanted, keys=keys or ring.all_ever()))
-    if not reports and (kept or checkpoints):
-        reports.append(
-            verify_chain(tenant, "main", (), checkpoints=[*kept, *checkpoints], keys=keys or ring.all_ever())
-        )
+    for writer, points in by_writer([*kept, *checkpoints], known, tenant, writers=writers).items():
+        records = [record async for record in _records(store, tenant, writer)]
+        reports.append(verify_chain(tenant, writer, records, checkpoints=points, keys=known))
     return tuple(reports)
 
 
@@ -101,10 +96,11 @@ def verify_export(
         _take(read, line, number)
     if read.keys is None:
         raise MalformedError("attest.audit.export", "expected a first line with format, tenant and keys")
-    wanted = [*read.checkpoints, *checkpoints]
+    known = keys or read.keys
+    sorted_out = by_writer([*read.checkpoints, *checkpoints], known, read.tenant, writers=read.records)
     return tuple(
-        verify_chain(read.tenant, writer, records, checkpoints=wanted, keys=keys or read.keys)
-        for writer, records in (read.records or {"main": []}).items()
+        verify_chain(read.tenant, writer, read.records.get(writer, ()), checkpoints=points, keys=known)
+        for writer, points in sorted_out.items()
     )
 
 

@@ -5,14 +5,16 @@ While one batch is being written, the entries that come gather for the next: how
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bastide.attest.audit import Entry, head_of, link, start_of
 from bastide.attest.ports import AuditRecord, ChainHead, Clock, Store, Write
-from bastide.errors import BastideError, UnavailableError
+from bastide.errors import BastideError, ConflictError, UnavailableError
 
 LARGEST_BATCH = 256
 _MOST_WAITING = 4096
+_MOST_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -27,9 +29,11 @@ class _Waiting:
 class AuditLog:
     """Writes the chains of one process.
 
+    Should another process use the same writer at the same time, its records and ours alternate in one chain.
+
     Args:
         store: where to.
-        writer: name of this process's chains; no other process may use it at the same time.
+        writer: name of this process's chains.
         clock: for the records' times.
     """
 
@@ -72,10 +76,18 @@ class AuditLog:
         while self._waiting:
             batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
             try:
-                await self._write(batch)
+                await self._keep(batch)
             except Exception as error:  # noqa: BLE001 - whatever it was, those who wait must hear of it
                 self._heads = None  # the store knows better than we do what it kept
                 _fail(batch, error)
+
+    async def _keep(self, batch: Sequence[_Waiting]) -> None:
+        for _ in range(_MOST_TRIES - 1):
+            with suppress(ConflictError):  # a record is there that we do not know: of another process, or late of ours
+                await self._write(batch)
+                return
+            self._heads = None
+        await self._write(batch)
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         heads = {head.tenant: head for head in await self.heads()}

@@ -193,6 +193,9 @@ class CollateralSource(Protocol):
             UnavailableError: ``collateral.upstream.*``: there may be some, and it cannot be had now.
         """
 
+    def at_hand(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
+        """As ``find``, of what is here already: never waits. None does not say that there is none."""
+
     def absence(self, quote: Quote) -> str:
         """Why ``find`` has found none for ``quote``: what was seen, for people."""
 

@@ -15,12 +15,15 @@ from bastide.attest.limits import RateLimit
 from bastide.attest.ports import ChainHead, Clock, CollateralSource, Setting, Store
 from bastide.attest.tenant import Surroundings, Tenant
 from bastide.attest.tenants import Mode, TenantConfig
+from bastide.attest.verifiers import Verifiers
 from bastide.errors import BastideError, ConfigError
 from bastide.pki.chain import TrustAnchor
 
 ROOT_SETTING = "root"
 _COLLATERAL_SECONDS = 5.0
-_KEYS_SECONDS = 600.0
+KEYS_SECONDS = 600.0
+"""How often keys are looked at: far oftener than a new key is published before it signs, so every replica shows it."""
+
 _CHECKPOINT_SECONDS = 60.0
 _JITTER = 0.1
 _THREADS = 4
@@ -107,8 +110,14 @@ class Service:
         self._root = root
         self.clock = clock
         self._report = report
+        self._verifiers = Verifiers(root)
         around = Surroundings(
-            store=store, audit=self.audit, collateral=collateral, clock=clock, root=root, executor=self._executor
+            store=store,
+            audit=self.audit,
+            collateral=collateral,
+            clock=clock,
+            verifiers=self._verifiers,
+            executor=self._executor,
         )
         self.desks: Mapping[str, Desk] = {config.name: Desk(config, around, collateral) for config in configs}
         self._tasks: list[asyncio.Task[None]] = []
@@ -120,13 +129,14 @@ class Service:
         Raises:
             ConfigError: ``attest.store.root``: the store was made under another root.
         """
-        await self._bind_store()
+        async with self._store.alone("root"):
+            await self._bind_store()
         await self._refresh_collateral()
         for desk in self.desks.values():
             await desk.start()
         self._tasks = [
             asyncio.create_task(self._every(_COLLATERAL_SECONDS, self._refresh_collateral), name="collateral"),
-            asyncio.create_task(self._every(_KEYS_SECONDS, self._turn_keys), name="keys"),
+            asyncio.create_task(self._every(KEYS_SECONDS, self._turn_keys), name="keys"),
             asyncio.create_task(self._every(_CHECKPOINT_SECONDS, self.checkpoint), name="checkpoints"),
         ]
 
@@ -146,7 +156,8 @@ class Service:
     async def checkpoint(self) -> None:
         """Sign and keep how far each chain has come since the last time."""
         fresh = [head for head in await self.audit.heads() if self._is_fresh(head)]
-        known = {(point.writer, point.seq) for head in fresh for point in await self._store.checkpoints(head.tenant)}
+        first = [head.tenant for head in fresh if head.tenant not in self._checked]  # after that we know it ourselves
+        known = {(point.writer, point.seq) for tenant in first for point in await self._store.checkpoints(tenant)}
         points = [
             self.desks[head.tenant].tenant.checkpoint(head) for head in fresh if (head.writer, head.seq) not in known
         ]
@@ -184,11 +195,16 @@ class Service:
             )
 
     async def _refresh_collateral(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._executor, self.collateral.refresh)
+        changed = await asyncio.get_running_loop().run_in_executor(self._executor, self.collateral.refresh)
+        if changed:
+            self._verifiers.keep_only(bundle.prepared for bundle in self.collateral.bundles)
 
     async def _turn_keys(self) -> None:
         for desk in self.desks.values():
-            await desk.tenant.turn_keys()
+            try:
+                await desk.tenant.turn_keys()
+            except BastideError as error:  # one tenant's key that cannot be read must not stop the others' rotation
+                self._report(error)
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         chance = secrets.SystemRandom()

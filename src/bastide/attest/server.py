@@ -23,6 +23,7 @@ from bastide.attest.config import tenant_config
 from bastide.attest.http.app import App
 from bastide.attest.ports import Clock, Store
 from bastide.attest.running import Service, WatchedCollateral
+from bastide.attest.store.opening import SharedDatabase, open_shared, replica_name
 from bastide.attest.store.sqlite import SqliteStore
 from bastide.attest.tenants import DEFAULT_TENANT
 from bastide.errors import ConfigError
@@ -57,8 +58,9 @@ class ServerOptions:
     Attributes:
         host: address to listen on.
         port: likewise; 0 for any free one.
-        data: directory for store and self-made certificate; made where absent, mode 0700.
+        data: directory for store and self-made certificate; made where absent, mode 0700; each process has its own.
         collateral: directory of collateral, or the service that has it.
+        database: where replicas keep what they share; None: in ``data``, for this process alone.
         public_url: URL under which clients know the default tenant; None: from host and port, loopback only.
         tenants: configuration files by tenant, None for defaults; the default tenant is always there.
         tls: certificate chain and key; None: self-made in ``data``.
@@ -70,6 +72,7 @@ class ServerOptions:
     port: int
     data: Path
     collateral: Path | CollateralService
+    database: SharedDatabase | None = None
     public_url: str | None = None
     tenants: Mapping[str, Path | None] = field(default_factory=dict)
     tls: tuple[Path, Path] | None = None
@@ -111,7 +114,7 @@ async def serve(
         started: called once, when requests are answered.
         stop: ends the server gracefully.
         clock: the time.
-        store: instead of the one in the data directory.
+        store: instead of the one that the options name.
 
     Raises:
         ConfigError: see ``run``.
@@ -123,13 +126,19 @@ async def serve(
         url = _public_url(options, sock.getsockname()[1])
         tls = ServerTls(*(options.tls or self_made(options.data, _names(options, url), clock())))
         collateral = _collateral(options, clock)
-        service = _service(options, url, clock, collateral, store or await SqliteStore.open(options.data / STORE_FILE))
+        service = _service(options, url, clock, collateral, store or await _store(options))
         try:
             await service.start()
             told = Listening(url=url, certificate=None if options.tls else options.data / CERTIFICATE_FILE)
             await serve_app(App(service), tls, sock, begun=lambda: started(told), stop=stop)
         finally:
             await service.close()
+
+
+async def _store(options: ServerOptions) -> Store:
+    if options.database is None:
+        return await SqliteStore.open(options.data / STORE_FILE)
+    return await open_shared(options.database)
 
 
 def _service(options: ServerOptions, url: str, clock: Clock, collateral: WatchedCollateral, store: Store) -> Service:
@@ -140,6 +149,7 @@ def _service(options: ServerOptions, url: str, clock: Clock, collateral: Watched
         collateral=collateral,
         root=options.root,
         clock=clock,
+        writer="main" if options.database is None else replica_name(options.data),
         report=lambda error: _log.error("%s", error),
     )
 

@@ -16,6 +16,7 @@ from bastide.dcap import STRICT, AppraisalPolicy, Collateral, PreparedCollateral
 from bastide.errors import BastideError, MalformedError, PolicyError
 from bastide.pki.chain import TrustAnchor
 from bastide.policy import ATTESTATION_SERVICE, Claim, Decision, PolicyDocument, evaluate
+from bastide.policy.evaluate import STEP_BUDGET
 from bastide.sgx.attributes import AttributeFlags
 from bastide.sgx.quote import Quote
 from bastide.sgx.report import ReportBody
@@ -35,6 +36,8 @@ from bastide.token.json_text import Json
 TOKEN_LIFETIME = timedelta(hours=8)
 INVALID_PARAMETER = "InvalidParameter"
 POLICY_EVALUATION_ERROR = "PolicyEvaluationError"
+POLICY_FAILURE = "policy.evaluation"
+"""Name of the check that refuses when a policy cannot be worked out."""
 
 _DATA_SOURCE = "Azure Attestation API, runtimeData and initTimeData"
 _BINDS = {"runtime-data": "report data", "init-time-data": "a configuration id"}
@@ -196,6 +199,7 @@ def conclude(
     jti: str,
     lifetime: timedelta = TOKEN_LIFETIME,
     terms: TokenTerms = _USUAL_TERMS,
+    steps: int = STEP_BUDGET,
 ) -> Attested | Refused:
     """From a verdict to the answer; ``attest`` for those who have verified the quote already.
 
@@ -210,6 +214,7 @@ def conclude(
         jti: id of the token, 64 random hex digits.
         lifetime: of the token.
         terms: what the tenant wants of its tokens.
+        steps: that the policy may take; when they do not do, the refusal is by ``POLICY_FAILURE``.
 
     Raises:
         ConfigError: ``attest.issuer.*``.
@@ -227,9 +232,9 @@ def conclude(
     if failed is not None:
         return _refuse(INVALID_PARAMETER, failed, checks, verdict)
     try:
-        decision = evaluate(policy.policy, _incoming(policy, report, facts, runtime, init_time))
+        decision = evaluate(policy.program, _incoming(policy, report, facts, runtime, init_time), budget=steps)
     except PolicyError as error:
-        by = _check_of("policy.evaluation", error)
+        by = _check_of(POLICY_FAILURE, error)
         return _refuse(POLICY_EVALUATION_ERROR, by, (*checks, by), verdict)
     by = _policy_check(decision)
     if not decision.authorized:

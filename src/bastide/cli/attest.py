@@ -13,6 +13,9 @@ import click
 
 from bastide.attest.audit import ChainReport
 from bastide.attest.auditfile import export, verify_export, verify_store
+from bastide.attest.ports import Store
+from bastide.attest.store.databaseurl import DatabaseUrl
+from bastide.attest.store.opening import SharedDatabase, open_shared
 from bastide.attest.store.sqlite import SqliteStore
 from bastide.cli.failures import EXIT_NO
 from bastide.errors import ConfigError
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 _STORE = "attest.sqlite"
 _PATH = click.Path(path_type=Path)
 _LARGEST_FILE = 1 << 20
+_DATABASE = click.option("--database", metavar="URL", help="postgresql://... that replicas share, instead of a file.")
+_KEY_FILE = click.option("--key-file", metavar="FILE", type=_PATH, help="32 bytes (or base64) that seal its keys.")
 
 
 @click.group()
@@ -39,6 +44,8 @@ def group() -> None:
 @click.option("--collateral", metavar="DIR|URL", help="Directory of bundles, watched, or https URL of a PCS or PCCS.")
 @click.option("--collateral-root-crl", metavar="URL", help="The root CA's CRL, for a PCS; a PCCS has it itself.")
 @click.option("--collateral-ca-cert", metavar="FILE", type=_PATH, help="Certificate authorities of that URL, PEM.")
+@_DATABASE
+@_KEY_FILE
 @click.option("--public-url", metavar="URL", help="URL that clients use: the issuer of all tokens.")
 @click.option("--tenant", "tenants", metavar="NAME=FILE", multiple=True, help="A tenant (TOML; empty: defaults).")
 @click.option("--tls-cert", metavar="FILE", type=_PATH, help="Certificate chain, PEM; read again when it changes.")
@@ -51,6 +58,8 @@ def serve(
     collateral: str | None,
     collateral_root_crl: str | None,
     collateral_ca_cert: Path | None,
+    database: str | None,
+    key_file: Path | None,
     public_url: str | None,
     tenants: tuple[str, ...],
     tls_cert: Path | None,
@@ -80,6 +89,7 @@ def serve(
         port=port,
         data=data,
         collateral=found,
+        database=_shared(database, key_file),
         public_url=public_url,
         tenants=dict(_tenant(one) for one in tenants),
         tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
@@ -98,13 +108,15 @@ def audit() -> None:
 @audit.command()
 @click.argument("file", metavar="[EXPORT]", type=_PATH, required=False)
 @click.option("--data", metavar="DIR", type=_PATH, help="Data directory of the service, instead of an export.")
-@click.option("--tenant", metavar="NAME", default="default", show_default=True, help="Whose log, with --data.")
+@_DATABASE
+@click.option("--tenant", metavar="NAME", default="default", show_default=True, help="Whose log, without an export.")
 @click.option("--checkpoint", "checkpoints", metavar="FILE", type=_PATH, multiple=True, help="One kept elsewhere.")
 @click.option("--jwks", metavar="FILE", type=_PATH, help="The tenant's key set, kept elsewhere.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def verify(
     file: Path | None,
     data: Path | None,
+    database: str | None,
     tenant: str,
     checkpoints: tuple[Path, ...],
     jwks: Path | None,
@@ -115,28 +127,32 @@ def verify(
 
     Only a checkpoint that was kept elsewhere shows that the end of a log was cut off.
     """
-    if (file is None) == (data is None):
-        raise ConfigError("attest.audit.source", "expected either an export or --data DIR")
+    if [file, data, database].count(None) != 2:
+        raise ConfigError("attest.audit.source", "expected one of an export, --data DIR and --database URL")
     points = [_checkpoint(one) for one in checkpoints]
     keys = None if jwks is None else Jwks.parse(_read(jwks))
-    if data is not None:
-        reports = asyncio.run(_verify_data(data, tenant, points, keys))
+    if file is not None:
+        reports = _verify_file(file, points, keys)
     else:
-        reports = _verify_file(file or Path(), points, keys)
+        reports = asyncio.run(_verify_store(data, _read_only(database), tenant, points, keys))
     _print_reports(reports, as_json=as_json)
     return 0 if all(report.whole for report in reports) else EXIT_NO
 
 
 @audit.command("export")
-@click.option("--data", metavar="DIR", type=_PATH, required=True, help="Data directory of the service.")
+@click.option("--data", metavar="DIR", type=_PATH, help="Data directory of the service.")
+@_DATABASE
+@_KEY_FILE
 @click.option("--tenant", metavar="NAME", default="default", show_default=True, help="Whose log.")
-def export_(data: Path, tenant: str) -> None:
-    """Write the log as JSON lines on standard output, with a fresh signed checkpoint at its end."""
-    asyncio.run(_export(data, tenant))
+def export_(data: Path | None, database: str | None, key_file: Path | None, tenant: str) -> None:
+    """Write the log as JSON lines on standard output, with a fresh signed checkpoint at the end of each chain."""
+    if (data is None) == (database is None):
+        raise ConfigError("attest.audit.source", "expected either --data DIR or --database URL")
+    asyncio.run(_export(data, _shared(database, key_file), tenant))
 
 
-async def _export(data: Path, tenant: str) -> None:
-    store = await _open(data)
+async def _export(data: Path | None, database: SharedDatabase | None, tenant: str) -> None:
+    store = await _open(data, database)
     try:
         async for line in export(store, tenant, datetime.now(UTC)):
             sys.stdout.buffer.write(line)
@@ -144,8 +160,10 @@ async def _export(data: Path, tenant: str) -> None:
         await store.close()
 
 
-async def _verify_data(data: Path, tenant: str, points: Sequence[str], keys: Jwks | None) -> tuple[ChainReport, ...]:
-    store = await _open(data)
+async def _verify_store(
+    data: Path | None, database: SharedDatabase | None, tenant: str, points: Sequence[str], keys: Jwks | None
+) -> tuple[ChainReport, ...]:
+    store = await _open(data, database)
     try:
         return await verify_store(store, tenant, checkpoints=points, keys=keys)
     finally:
@@ -160,11 +178,26 @@ def _verify_file(file: Path, points: Sequence[str], keys: Jwks | None) -> tuple[
         raise ConfigError("file.unreadable", f"cannot read it: {error.strerror}", where=str(file)) from error
 
 
-async def _open(data: Path) -> SqliteStore:
-    file = data / _STORE
+async def _open(data: Path | None, database: SharedDatabase | None) -> Store:
+    if database is not None:
+        return await open_shared(database)
+    file = (data or Path()) / _STORE
     if not file.is_file():
         raise ConfigError("attest.data.absent", f"expected the store {_STORE} in it", where=str(data))
     return await SqliteStore.open(file)
+
+
+def _shared(database: str | None, key_file: Path | None) -> SharedDatabase | None:
+    """The database that the options name, if they name one, for who needs its private keys."""
+    if (database is None) != (key_file is None):
+        raise ConfigError("attest.database", "expected both --database and --key-file, or neither")
+    if database is None:
+        return None
+    return SharedDatabase(url=DatabaseUrl.parse(database), key_file=key_file)
+
+
+def _read_only(database: str | None) -> SharedDatabase | None:
+    return None if database is None else SharedDatabase(url=DatabaseUrl.parse(database), key_file=None)
 
 
 def _print_reports(reports: Sequence[ChainReport], *, as_json: bool) -> None:

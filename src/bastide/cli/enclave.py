@@ -7,14 +7,13 @@ import click
 
 from bastide.catalogue.lookup import find_class
 from bastide.cli.enclave_files import bar, bytes_in, load_enclave
+from bastide.cli.enclave_measure import measure
 from bastide.cli.enclave_report import (
     block_json,
     fit_json,
     found_json,
-    measured_json,
     print_found,
     print_info,
-    print_measured,
     print_size,
     remark_json,
     size_json,
@@ -25,12 +24,8 @@ from bastide.cli.failures import EXIT_NO
 from bastide.cli.screen import Screen
 from bastide.enclave.find import find as find_enclaves
 from bastide.enclave.inspect import inspect as inspect_enclave
-from bastide.enclave.measure import measure as measure_enclave
-from bastide.enclave.measure import pages_to_measure, write_sgxs
-from bastide.enclave.output import whole_file
 from bastide.enclave.size import fit
 from bastide.enclave.size import size as size_enclave
-from bastide.errors import MalformedError
 
 _PATH = click.Path(path_type=Path)
 _file = click.argument("file", metavar="FILE", type=_PATH)
@@ -46,6 +41,7 @@ def group() -> None:
     """Enclave images: what is in them, who signed them, how much EPC they take, whether they may start."""
 
 
+group.add_command(measure)
 group.add_command(sign)
 group.add_command(verify)
 
@@ -90,40 +86,6 @@ def inspect(file: Path, sig: Path | None, libpal: Path | None, *, as_json: bool)
     else:
         print_info(Screen(), info)
     return 0
-
-
-@group.command()
-@_file
-@_sig
-@_libpal
-@click.option("--sgxs", metavar="OUT", type=_PATH, help="Write the measured stream (.sgxs) of the first block.")
-@_json
-def measure(file: Path, sig: Path | None, libpal: Path | None, sgxs: Path | None, *, as_json: bool) -> int:
-    """Compute MRENCLAVE again from the file.
-
-    Two answers: whether the signature is valid, and whether the measurement is the signed one. Exit codes: 0 good,
-    2 bad input or not computable, 3 a signature is not valid or a measurement is another.
-    """
-    enclave = load_enclave(file, sig=sig, libpal=libpal)
-    with bar(f"measuring {file}", pages_to_measure(enclave)) as advance:
-        measured = measure_enclave(enclave, progress=advance)
-    if not any(one.mr_enclave for one in measured):
-        raise MalformedError(
-            "enclave.measure.impossible",
-            "MRENCLAVE cannot be computed from this file",
-            hint=enclave.note,
-            where=str(file),
-        )
-    if sgxs is not None:
-        with whole_file(sgxs) as out:
-            write_sgxs(enclave.blocks[0], out.write)
-    good = all(one.matches is not False and one.signature_valid is not False for one in measured)
-    if as_json:
-        blocks = [measured_json(one) for one in measured]
-        click.echo(json.dumps({"kind": enclave.kind, "good": good, "blocks": blocks}, indent=2))
-    else:
-        print_measured(Screen(), enclave, measured)
-    return 0 if good else EXIT_NO
 
 
 @group.command()

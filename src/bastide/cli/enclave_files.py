@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,8 +31,13 @@ def map_file(path: Path) -> Image:
         ConfigError: ``file.unreadable``.
     """
     try:
-        with path.open("rb") as file:
-            if not os.fstat(file.fileno()).st_size:
+        # Open without waiting: nobody may ever write into a FIFO.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                hint = "enclaves are read at many places, so not from a pipe or a device: write it to a file first"
+                raise ConfigError("file.unreadable", "expected a regular file", hint=hint, where=str(path))
+            if not status.st_size:
                 return b""
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
@@ -97,9 +103,24 @@ def sig_path(path: Path, image: Image) -> Path | None:
 
 
 def sig_beside(path: Path, image: Image) -> Path | None:
-    """The same, if there is such a file."""
+    """The same, if there is such a file.
+
+    Raises:
+        ConfigError: ``enclave.sig.shared``.
+    """
     sig = sig_path(path, image)
-    return sig if sig is not None and sig.is_file() else None
+    if sig is None or not sig.is_file():
+        return None
+    if other := sharing_sig(path, sig):
+        message = f"{sig.name} may belong to {path.name} or to {other.name}"
+        raise ConfigError("enclave.sig.shared", message, hint="name the right one with --sig", where=str(path))
+    return sig
+
+
+def sharing_sig(path: Path, sig: Path) -> Path | None:
+    """Another file beside whose ``.sig`` has the same name: nothing says whose it is."""
+    others = (sig.with_suffix(suffix) for suffix in SIGNATURE_BESIDE.values())
+    return next((other for other in others if other.name != path.name and other.is_file()), None)
 
 
 def bytes_in(path: Path) -> int:

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from bastide.catalogue.epc import EpcNeed
 from bastide.cli.screen import Part, Screen
 from bastide.enclave.find import Found
-from bastide.enclave.image import EnclaveFile
 from bastide.enclave.inspect import BlockInfo, EnclaveInfo, Remark, Weight
 from bastide.enclave.measure import Measured
 from bastide.enclave.public_keys import PUBLIC_SIGNERS
@@ -154,21 +153,18 @@ def print_info(screen: Screen, info: EnclaveInfo) -> None:
         screen.line((remark.hint, "dim"), indent=7)
 
 
-def print_measured(screen: Screen, enclave: EnclaveFile, measured: Sequence[Measured]) -> None:
-    """Both answers for each block."""
-    for one in measured:
-        screen.line((one.block.name, "bold"))
-        screen.line(("MRENCLAVE    ", "dim"), one.mr_enclave.hex() if one.mr_enclave else "not computable", indent=2)
-        screen.line(
-            ("measurement  ", "dim"),
-            _answer(one.matches, "matches what was signed", "is NOT what was signed"),
-            indent=2,
-        )
-        screen.line(("signature    ", "dim"), _answer(one.signature_valid, "valid", "NOT valid"), indent=2)
-        if one.block.untested:
-            screen.line(("note ", "yellow"), one.block.untested, indent=2)
-    if enclave.note:
-        screen.line(("note ", "yellow"), enclave.note, hanging=5)
+def print_measured(screen: Screen, blocks: Sequence[Json], note: str) -> None:
+    """Both answers for each block (as ``measured_json`` gives it)."""
+    for block in blocks:
+        screen.line((str(block["name"]), "bold"))
+        screen.line(("MRENCLAVE    ", "dim"), str(block["mr_enclave"] or "not computable"), indent=2)
+        matches = _answer(block["measurement_matches"], "matches what was signed", "is NOT what was signed")
+        screen.line(("measurement  ", "dim"), matches, indent=2)
+        screen.line(("signature    ", "dim"), _answer(block["signature_valid"], "valid", "NOT valid"), indent=2)
+        if block["untested"]:
+            screen.line(("note ", "yellow"), str(block["untested"]), indent=2)
+    if note:
+        screen.line(("note ", "yellow"), note, hanging=5)
 
 
 def print_size(screen: Screen, size: EnclaveSize, fit: Fit | None) -> None:
@@ -251,7 +247,7 @@ def _stack(pages: int | None) -> str:
     return "the file does not tell" if pages is None else format_bytes(pages * PAGE_SIZE)
 
 
-def _answer(answer: bool | None, yes: str, no: str) -> Part:
+def _answer(answer: object, yes: str, no: str) -> Part:
     if answer is None:
         return ("not known", "yellow")
     return (yes, "green") if answer else (no, "bold red")

@@ -140,17 +140,24 @@ def _sign_enclave(file: Path, options: _Options) -> dict[str, object]:
         return {"step": "digest", "written": str(options["digest"]), "mr_enclave": plan.unsigned.enclave_hash.hex()}
     signed = _signed(plan, options)
     raw = plan.finish(signed, allow_public_key=options["allow_public_key"])
-    target = options["output"] or (file if plan.offsets else sig_path(file, map_file(file)) or file)
+    target = options["output"] or (file if plan.offsets else _sig_to_write(file))
     write_whole(target, raw)
     return {"step": "signed", "written": str(target), "kind": plan.kind, **sigstruct_json(signed)}
 
 
 def _plan(file: Path, terms: Terms, libpal: Path | None) -> SigningPlan:
     image = map_file(file)
-    if sig_path(file, image) is None:
+    sig = sig_path(file, image)
+    if sig is None:
         return plan_image(read_file(str(file), largest=LARGEST_ENCLAVE), terms)
     # A .sig that is there from an earlier signing gives the terms that are not given.
-    enclave = load_enclave(file, sig=sig_beside(file, image), libpal=libpal)
+    earlier = sig if sig.is_file() and not sharing_sig(file, sig) else None
+    enclave = read_enclave(
+        image,
+        str(file),
+        sig=read_file(str(earlier), largest=SIGSTRUCT_SIZE) if earlier else None,
+        libpal=map_file(libpal) if libpal else None,
+    )
     with bar(f"measuring {file}", 0):
         (measured,) = measure(enclave)
     if measured.mr_enclave is None:

@@ -1,5 +1,7 @@
 """Evidence that a command line names: a quote in any container, a folder of collateral, a root, an instant."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,10 +24,8 @@ def read_quote(argument: str) -> Unwrapped:
         ConfigError: ``file.unreadable``.
         MalformedError: ``file.too-large``, ``quote.container.*``.
     """
-    try:
-        return unwrap(read_file(argument, largest=LARGEST_CONTAINER))
-    except MalformedError as error:
-        raise _placed(error, argument) from None
+    with placed(argument):
+        return unwrap(_read(argument, LARGEST_CONTAINER))
 
 
 def read_collateral(path: str) -> Collateral:
@@ -36,17 +36,15 @@ def read_collateral(path: str) -> Collateral:
         ConfigError: ``collateral.folder``, ``file.unreadable``.
         MalformedError: ``file.too-large``, ``collateral.bundle.*``.
     """
-    if path == STDIN or Path(path).is_file():
+    if not Path(path).is_dir():  # a pipe is as good as a file
         return _read_bundle(path)
     files = {part: _find(Path(path), part) for part in _PARTS}
     return Collateral(**{part: read_file(str(file), largest=MAX_PART_SIZE) for part, file in files.items()})
 
 
 def _read_bundle(argument: str) -> Collateral:
-    try:
-        return read_bundle(read_file(argument, largest=MAX_DOCUMENT_SIZE))
-    except MalformedError as error:
-        raise _placed(error, argument) from None
+    with placed(argument):
+        return read_bundle(_read(argument, MAX_DOCUMENT_SIZE))
 
 
 def read_root(argument: str | None) -> TrustAnchor:
@@ -58,10 +56,8 @@ def read_root(argument: str | None) -> TrustAnchor:
     """
     if argument is None:
         return INTEL_ROOT
-    try:
-        return TrustAnchor.from_pem(read_file(argument, largest=MAX_PEM))
-    except MalformedError as error:
-        raise _placed(error, argument) from None
+    with placed(argument):
+        return TrustAnchor.from_pem(_read(argument, MAX_PEM))
 
 
 def read_time(text: str | None) -> datetime:
@@ -74,15 +70,16 @@ def read_time(text: str | None) -> datetime:
         return datetime.now(UTC)
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
+        instant = None if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):  # no date, or one that is before the first or after the last year in UTC
+        instant = None
+    if instant is None:
         raise ConfigError(
             "cli.time",
             f"expected an instant with its time zone, seen {text[:40]!r}",
             hint="write it as 2026-11-23T12:00:00Z",
         )
-    return at.astimezone(UTC)
+    return instant
 
 
 def _find(folder: Path, part: str) -> Path:
@@ -97,6 +94,34 @@ def _find(folder: Path, part: str) -> Path:
     return found
 
 
-def _placed(error: MalformedError, argument: str) -> MalformedError:
-    where = f"{name_of(argument)}: {error.where}" if error.where else name_of(argument)
-    return MalformedError(error.code, error.message, hint=error.hint, where=where)
+def refuse_second_stdin(*arguments: str | None) -> None:
+    """Standard input can be read once.
+
+    Raises:
+        ConfigError: ``cli.stdin``: more than one of ``arguments`` is ``-``.
+    """
+    if arguments.count(STDIN) > 1:
+        raise ConfigError("cli.stdin", f"expected one {STDIN}, seen {arguments.count(STDIN)}", hint="name files")
+
+
+@contextmanager
+def placed(argument: str) -> Iterator[None]:
+    """Errors about a file's content say which file."""
+    name = name_of(argument)
+    try:
+        yield
+    except MalformedError as error:
+        where = name if error.where in (None, "", name) else f"{name}: {error.where}"
+        raise MalformedError(error.code, error.message, hint=error.hint, where=where) from None
+
+
+def _read(argument: str, largest: int) -> bytes:
+    """A file that is one thing: no part of it would do, nor would the files of a folder."""
+    try:
+        return read_file(argument, largest=largest)
+    except MalformedError as error:
+        hint = "check the path: what is asked for here is smaller"
+        raise MalformedError(error.code, error.message, hint=hint, where=error.where) from None
+    except ConfigError as error:
+        hint = "name a file" if Path(argument).is_dir() else error.hint
+        raise ConfigError(error.code, error.message, hint=hint, where=error.where) from None

@@ -20,10 +20,12 @@ from bastide.kube.access import ClusterAccess, in_cluster, of_kubeconfig
 from bastide.kube.client import ApiClient, resource_path
 from bastide.node.build import NodeOptions, build_node
 from bastide.node.devices import DeviceLimits
+from bastide.node.doctor_pods import PodsSeen
 from bastide.node.keeper import KeeperSettings, nodes_of_ours, release
+from bastide.node.livepods import PodName, see_pods
 from bastide.node.machine.around import read_facts
 from bastide.node.machine.bundle import build_bundle, node_files
-from bastide.node.machine.capture import capture
+from bastide.node.machine.capture import INDEX, capture
 from bastide.node.machine.reach import ask_collateral
 from bastide.node.nodeobject import STARTUP_TAINT
 from bastide.pods.tree import at, text
@@ -63,6 +65,25 @@ def show(root: Path | None, *, as_json: bool) -> int:
     return 0
 
 
+_DEFAULTS = NodeOptions()
+_kubeconfig = click.option(
+    "--kubeconfig",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Access to the cluster; default: that of the pod.",
+)
+_count = click.IntRange(min=1)
+_node_name = click.option("--node-name", envvar="NODE_NAME", default="", help="Node object; default: $NODE_NAME.")
+_pod_resources = click.option(
+    "--pod-resources",
+    metavar="SOCKET",
+    type=click.Path(path_type=Path),
+    default=_DEFAULTS.pod_resources,
+    show_default=True,
+    help="Where the kubelet tells which pod holds which devices.",
+)
+
+
 @group.command()
 @_root
 @_json
@@ -73,21 +94,41 @@ def show(root: Path | None, *, as_json: bool) -> int:
     help="Write what was seen, without secrets, to FILE (tar.gz); --root FILE reads it.",
 )
 @click.option("--reach", is_flag=True, help="Also ask whether the configured collateral service answers.")
-def doctor(root: Path | None, bundle: Path | None, *, as_json: bool, reach: bool) -> int:
+@_node_name
+@_kubeconfig
+@_pod_resources
+@click.option("--pod", metavar="NAMESPACE/NAME", help="Of the node's pods look at this one only.")
+def doctor(
+    root: Path | None,
+    bundle: Path | None,
+    node_name: str,
+    kubeconfig: Path | None,
+    pod_resources: Path,
+    pod: str | None,
+    *,
+    as_json: bool,
+    reach: bool,
+) -> int:
     """Say why enclaves do or do not start on the node: each check with what it means and what to do.
 
-    Exit codes: 0 nothing stands in the way, 2 bad input, 3 something does.
+    With a node name, its pods' requests are read from the cluster. Exit codes: 0 nothing stands in the way, 2 bad
+    input, 3 something does.
     """
     from bastide.cli.node_report import facts_json, finding_json, print_findings
     from bastide.cli.screen import Screen
     from bastide.node.doctor import examine, is_fit
 
+    only = _pod_name(pod)
     taken = capture(node_files(root))
     if bundle is not None:
         bundle.write_bytes(build_bundle(taken))
     facts = read_facts(taken)
     provider = facts.around.quote_provider
-    findings = examine(facts, collateral_answer=ask_collateral(provider) if reach and provider else None)
+    findings = examine(
+        facts,
+        collateral_answer=ask_collateral(provider) if reach and provider else None,
+        pods=_pods_of(root, pod_resources, only, node_name, kubeconfig),
+    )
     fit = is_fit(findings)
     if as_json:
         tree = {"fit": fit, "findings": [finding_json(each) for each in findings], "node": facts_json(facts)}
@@ -99,19 +140,30 @@ def doctor(root: Path | None, bundle: Path | None, *, as_json: bool, reach: bool
     return 0 if fit else EXIT_NO
 
 
-_DEFAULTS = NodeOptions()
-_kubeconfig = click.option(
-    "--kubeconfig",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Access to the cluster; default: that of the pod.",
-)
-_count = click.IntRange(min=1)
+def _pods_of(
+    root: Path | None, pod_resources: Path, only: PodName | None, node_name: str, kubeconfig: Path | None
+) -> PodsSeen | None:
+    """None for a captured node, whose pods nobody can ask for."""
+    if root is not None and (root.is_file() or (root / INDEX).is_file()):
+        return None
+    asks = bool(node_name) and (kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ)
+    client = _client(kubeconfig) if asks else None
+    return asyncio.run(see_pods(root or Path("/"), pod_resources, client=client, node=node_name, only=only))
+
+
+def _pod_name(pod: str | None) -> PodName | None:
+    if pod is None:
+        return None
+    namespace, _, name = pod.partition("/")
+    if not namespace or not name or "/" in name:
+        raise ConfigError("node.doctor.pod", f"expected NAMESPACE/NAME, seen {pod[:100]!r}")
+    return PodName(namespace=namespace, name=name)
 
 
 @group.command()
-@click.option("--node-name", envvar="NODE_NAME", default="", help="Node object to keep; default: $NODE_NAME.")
+@_node_name
 @_kubeconfig
+@_pod_resources
 @click.option(
     "--plugin-dir",
     type=click.Path(path_type=Path),
@@ -128,9 +180,18 @@ _count = click.IntRange(min=1)
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:9109", show_default=True, help="Metrics and health.")
 @click.option("--nfd-labels", is_flag=True, help="Also write the labels of NFD and of Intel's operator.")
 @click.option("--startup-taint", metavar="KEY", default=STARTUP_TAINT, show_default=True, help="Removed when ready.")
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=_DEFAULTS.root,
+    show_default=True,
+    help="The node's root file system: where the host's is mounted in a container, or a described tree (tests).",
+)
 def agent(
     node_name: str,
     kubeconfig: Path | None,
+    pod_resources: Path,
     plugin_dir: Path,
     epc_reserve: str,
     enclave_limit: int,
@@ -140,6 +201,7 @@ def agent(
     *,
     nfd_labels: bool,
     startup_taint: str,
+    root: Path,
 ) -> int:
     """Offer what the node has to its kubelet and keep its EPC capacity true, until told to end.
 
@@ -148,11 +210,13 @@ def agent(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     options = NodeOptions(
         plugin_dir=plugin_dir,
+        pod_resources=pod_resources,
         limits=DeviceLimits(enclave=enclave_limit, provision=provision_limit, quote=quote_limit),
         epc_reserve=_whole_bytes(epc_reserve),
         node_name=node_name,
         keeper=KeeperSettings(with_nfd_labels=nfd_labels, startup_taint=startup_taint),
         listen=_address(listen),
+        root=root,
     )
     access = _access(kubeconfig) if node_name else None
     service = build_node(access, options, chance=random.Random().random)  # noqa: S311 - jitter, not a secret
@@ -172,7 +236,7 @@ def cleanup(node_name: str, kubeconfig: Path | None, *, every: bool, as_json: bo
     """
     if bool(node_name) == every:
         raise ConfigError("node.cleanup.which", "expected either --node-name NAME or --all")
-    client = ApiClient(_access(kubeconfig), chance=random.Random().random)  # noqa: S311 - jitter, not a secret
+    client = _client(kubeconfig)
     cleaned = asyncio.run(_clean(client, node_name))
     if as_json:
         click.echo(json.dumps({"cleaned": cleaned}))
@@ -196,6 +260,10 @@ async def _until_told(work: Coroutine[None, None, None]) -> None:
     await asyncio.wait([task])
     if not task.cancelled():
         task.result()
+
+
+def _client(kubeconfig: Path | None) -> ApiClient:
+    return ApiClient(_access(kubeconfig), chance=random.Random().random)  # noqa: S311 - jitter, not a secret
 
 
 def _access(kubeconfig: Path | None) -> ClusterAccess:

@@ -5,13 +5,12 @@ import json
 import click
 
 from bastide.cli.appraisal_policy import read_policy
-from bastide.cli.evidence import read_collateral, read_quote, read_root, read_time
+from bastide.cli.evidence import placed, read_collateral, read_quote, read_root, read_time, refuse_second_stdin
 from bastide.cli.failures import EXIT_NO
 from bastide.cli.quote_fields import quote_tree
 from bastide.cli.quote_report import print_quote, print_verdict, verdict_tree
 from bastide.dcap import PreparedCollateral
 from bastide.dcap import verify as verify_quote
-from bastide.errors import MalformedError
 from bastide.sgx.quote import Quote
 
 
@@ -29,7 +28,9 @@ def show(file: str, *, as_json: bool) -> int:
     FILE is raw, hex, base64 or PEM, Open Enclave evidence, or a certificate or JSON document with a quote inside; -
     reads standard input. Exit codes: 0 shown, 2 no quote.
     """
-    tree = quote_tree(read_quote(file))
+    unwrapped = read_quote(file)
+    with placed(file):
+        tree = quote_tree(unwrapped)
     if as_json:
         click.echo(json.dumps(tree, indent=2))
     else:
@@ -56,12 +57,11 @@ def verify(file: str, collateral: str, at: str | None, root: str | None, policy:
 
     Exit codes: 0 acceptable, 2 no quote or other bad input, 3 not acceptable.
     """
+    refuse_second_stdin(file, collateral, root, policy)
     accepted, instant, anchor = read_policy(policy), read_time(at), read_root(root)
     unwrapped = read_quote(file)
-    try:
+    with placed(file):
         quote = Quote.parse(unwrapped.quote)
-    except MalformedError as error:
-        raise MalformedError(error.code, error.message, hint=error.hint, where=error.where or file) from None
     prepared = PreparedCollateral.of(read_collateral(collateral), anchor)
     verdict = verify_quote(quote, prepared, instant, root=anchor, policy=accepted)
     tree = verdict_tree(verdict, quote, prepared, at=instant)

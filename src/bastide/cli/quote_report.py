@@ -24,9 +24,7 @@ _CALLS = {
 }
 
 
-def verdict_tree(
-    verdict: Verdict, quote: Quote, prepared: PreparedCollateral, *, at: datetime
-) -> dict[str, Tree]:
+def verdict_tree(verdict: Verdict, quote: Quote, prepared: PreparedCollateral, *, at: datetime) -> dict[str, Tree]:
     """All that is known of a verdict, under stable keys."""
     documents = {"tcb_info": prepared.tcb_info, "qe_identity": prepared.qe_identity}
     numbers: dict[str, Tree] = {

@@ -188,14 +188,14 @@ def _authorities(subject: Subject) -> Iterator[Check]:
 
 
 def _tcb(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
-    findings = subject.findings
-    if findings.status is None:  # then the Intel layer has refused already
+    findings, status = subject.findings, subject.findings.status
+    if status is None:  # then the Intel layer has refused already
         return
     yield _check(
         "appraisal.tcb-status",
-        findings.status in policy.accepted_statuses,
+        status in policy.accepted_statuses,
         expected=" or ".join(sorted(policy.accepted_statuses)),
-        seen=findings.status.value,
+        seen=status.value,
         hint="update the platform as the advisories say, or accept the status in the policy",
     )
     for name, grace, late in _graces(findings, policy):

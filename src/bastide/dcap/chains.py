@@ -11,7 +11,7 @@ from bastide.dcap.certificate import Certificate
 from bastide.dcap.inquiry import Inquiry
 from bastide.dcap.status import QvlStatus
 from bastide.errors import MalformedError
-from bastide.pki.chain import common_name, split_pem_chain
+from bastide.pki.chain import split_pem_chain
 from bastide.pki.crl import Crl
 
 _ROOT = "SGX Root CA"
@@ -163,7 +163,7 @@ def ask_crl(ask: Inquiry, name: str, crl: Crl, issuer: Certificate) -> None:
         crl.is_issued_by(issuer.x509_certificate),
         QvlStatus.SGX_CRL_UNKNOWN_ISSUER,
         expected=issuer.name,
-        seen=common_name(crl.issuer),
+        seen=crl.issuer_name,
         hint="fetch the CRL of the CA that issued the certificate (Processor and Platform CA have one each)",
     )
     ask.check(
@@ -189,7 +189,7 @@ def ask_not_revoked(ask: Inquiry, name: str, crl: Crl, cert: Certificate, otherw
         name,
         not crl.revokes(cert.x509_certificate),
         otherwise,
-        expected=f"serial number {cert.serial_number:x} not in the CRL of {common_name(crl.issuer)}",
+        expected=f"serial number {cert.serial_number:x} not in the CRL of {crl.issuer_name}",
         seen=f"CRL number {crl.number} with {len(crl.revoked)} entries",
         hint="the certificate was withdrawn: obtain a new one for the platform",
     )

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn, TypeAlias, cast
 
+import msgspec
+
 from bastide.errors import MalformedError
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool | None"
@@ -26,6 +28,8 @@ MAX_DEPTH = 16
 """Most nested objects and arrays; Intel's documents need 6."""
 SIGNATURE_SIZE = 64
 
+_STRUCTURE = b'"\\{}[]'
+_NOT_STRUCTURE = bytes(octet for octet in range(256) if octet not in _STRUCTURE)
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _NOT_BRACKETS = re.compile(rb"[^{}\[\]]+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -139,8 +143,10 @@ class Fields:
         A document has hundreds of such objects; readers of their own are made only to say what is wrong.
         """
         values = [item.get(member) if isinstance(item, dict) else None for item in self._list(name, most)]
-        if all(type(value) is int and 0 <= value <= maximum for value in values):
-            return cast("tuple[int, ...]", tuple(values))
+        if set(map(type, values)) == {int}:
+            numbers = cast("list[int]", values)
+            if min(numbers) >= 0 and max(numbers) <= maximum:
+                return tuple(numbers)
         return tuple(item.unsigned(member, maximum) for item in self.children(name, most))
 
     def hex(self, name: str, size: int) -> bytes:
@@ -208,6 +214,36 @@ def read_members(raw: bytes) -> dict[str, tuple[Json, bytes]]:
     Raises:
         ValueError: it is not one bounded JSON object.
     """
+    return _read_compact(raw) or _read_any(raw)
+
+
+def _read_compact(raw: bytes) -> dict[str, tuple[Json, bytes]] | None:
+    """The same for a document that is compact, as Intel's are, in a fraction of the time; None if it may not be.
+
+    What gives the same bytes when it is written again has lost nothing in between: no duplicate name, no second form
+    of a number. All else, and whatever is wrong, is left to the slow reader.
+    """
+    if len(raw) > MAX_DOCUMENT_SIZE or not _is_flat(raw):
+        return None
+    try:
+        parts = _MEMBERS.decode(raw)
+        values: dict[str, Json] = {name: _VALUE.decode(part) for name, part in parts.items()}
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    members = {name: (value, bytes(parts[name])) for name, value in values.items()}
+    same = all(_WRITER.encode(value) == part for value, part in members.values())
+    return members if same and _WRITER.encode(parts) == raw else None
+
+
+def _is_flat(raw: bytes) -> bool:
+    """Whether brackets match and nest no deeper than ``MAX_DEPTH``, and strings hold neither brackets nor escapes."""
+    brackets = raw.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+    return not brackets
+
+
+def _read_any(raw: bytes) -> dict[str, tuple[Json, bytes]]:
     _check_bounds(raw)
     text = raw.decode()
     decoder = json.JSONDecoder(
@@ -258,6 +294,11 @@ def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 def _refuse_number(literal: str) -> NoReturn:
     raise ValueError(f"{literal[:32]!r} is no canonical integer")
+
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_VALUE = msgspec.json.Decoder(float_hook=_refuse_number)
+_WRITER = msgspec.json.Encoder()
 
 
 def _skip(text: str, at: int) -> int:

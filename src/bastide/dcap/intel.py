@@ -33,7 +33,6 @@ from bastide.dcap.status import QvlStatus, of_tcb
 from bastide.dcap.tcb import SGX, TDX, TcbInfo, module_version
 from bastide.dcap.tdx_module import TdxModule
 from bastide.errors import MalformedError
-from bastide.pki.chain import common_name
 from bastide.pki.crl import Crl
 from bastide.pki.ecdsa import load_point
 from bastide.pki.pck import SgxExtensions, sgx_extensions
@@ -268,10 +267,10 @@ def _ask_inputs(
 def _ask_revocation(ask: Inquiry, crl: Crl, leaf: Certificate) -> None:
     ask.check(
         "quote.pck-crl.issuer",
-        _CA in common_name(crl.issuer) and crl.issuer == leaf.issuer,
+        _CA in crl.issuer_name and crl.issuer == leaf.issuer,
         QvlStatus.INVALID_PCK_CRL,
         expected=leaf.issuer_name,
-        seen=common_name(crl.issuer),
+        seen=crl.issuer_name,
         hint="fetch the CRL of the CA that issued the certificate (Processor and Platform CA have one each)",
     )
     ask_not_revoked(ask, "quote.pck.revocation", crl, leaf, QvlStatus.PCK_REVOKED)

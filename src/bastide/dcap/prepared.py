@@ -79,7 +79,7 @@ class PreparedCollateral:
         crl = attempt(Crl.parse, collateral.root_ca_crl)
         pck_crl = attempt(Crl.parse, collateral.pck_crl)
         chain = attempt(Chain.parse, collateral.tcb_signing_chain)
-        signatures = Signatures()
+        signatures = Signatures(root)
         tcb, qe = Inquiry(TCB_SOURCE, signatures=signatures), Inquiry(QE_SOURCE, signatures=signatures)
         return cls(
             collateral=collateral,

@@ -75,12 +75,14 @@ def verify(
     return conclude(inquire(evidence, QuoteSignatures(parts), platform, platform.calls(at), at), policy)
 
 
-def cut(quote: bytes | Quote) -> QuoteParts:
+def cut(quote: bytes | Quote | QuoteParts) -> QuoteParts:
     """The parts of a quote.
 
     Raises:
         MalformedError: ``quote.*``.
     """
+    if isinstance(quote, QuoteParts):
+        return quote
     return QuoteParts.cut(quote.build() if isinstance(quote, Quote) else quote)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from mmap import mmap
+from typing import Protocol, overload
 
 from bastide.enclave.background import BackgroundHash
 from bastide.errors import MalformedError
@@ -24,7 +25,22 @@ Image = bytes | bytearray | memoryview | mmap
 """What a file's content may be given as; nothing is copied as a whole."""
 
 Buffer = bytes | memoryview
-"""Content of pages: part of a file, or made here."""
+
+
+class LazyContent(Protocol):
+    """Content that is put together when asked for, like bytes."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, place: int, /) -> int: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> bytes: ...
+    def __getitem__(self, place: int | slice, /) -> int | bytes: ...
+    def __bytes__(self) -> bytes: ...
+
+
+Content = Buffer | LazyContent
+"""Content of pages: part of a file, made here, or to be taken from a file between other things."""
 
 ALL_CHUNKS = tuple(range(PAGE_SIZE // CHUNK_SIZE))
 """The sixteen chunks of a page in the order in which loaders measure them."""
@@ -35,8 +51,11 @@ MAX_RUNS = 1 << 15
 MAX_HASHED = 64 << 30
 """Bytes that measuring one enclave may hash: about a minute; an enclave of 1 TiB of heap hashes 16 GiB."""
 
-_BACKGROUND_FROM = 8 << 20  # bytes to hash (some milliseconds) from which a second thread is worth its start
+# Bytes of content from which a second thread is worth its start: putting records between them takes milliseconds.
+# Copies and pages that are only added take no time beside hashing.
+_BACKGROUND_FROM = 8 << 20
 _SLICE = 4096  # pages between two reports of progress
+_CONTENT_SLICE = 1024  # the same where content may have to be put together
 _ADD, _EXTEND = 64, 64 + CHUNK_SIZE
 
 
@@ -55,7 +74,7 @@ class PageRun:
 
     offset: int
     secinfo: SecInfo
-    content: Buffer = b""
+    content: Content = b""
     copies: int = 1
     chunks: tuple[int, ...] = ALL_CHUNKS
     zero_pages: int = 0
@@ -124,8 +143,9 @@ class EnclaveLayout:
     def measure(
         self, *, sink: Callable[[bytes], object] | None = None, progress: Callable[[int], object] | None = None
     ) -> Measurement:
-        """Fold the layout into a measurement; memory does not grow with the enclave. A large one is hashed in a thread
-        of its own, which has ended when this returns or raises.
+        """Fold the layout into a measurement; memory does not grow with the enclave.
+
+        Much content is hashed in a thread of its own, which has ended when this returns or raises.
 
         Args:
             sink: gets the measured stream (``.sgxs``) piece by piece.
@@ -134,7 +154,7 @@ class EnclaveLayout:
         Raises:
             MalformedError: ``measurement.ecreate``.
         """
-        if self.hashed < _BACKGROUND_FROM:
+        if sum(len(run.content) for run in self.runs) < _BACKGROUND_FROM:
             return self._folded(Measurement(sink=sink), progress)
         with BackgroundHash(hashlib.sha256()) as sha256:
             return self._folded(Measurement(sink=sink, sha256=sha256), progress)
@@ -191,7 +211,7 @@ def _check_overlaps(runs: tuple[PageRun, ...]) -> None:
 
 
 def _parts(run: PageRun) -> Iterator[PageRun]:
-    """The run in pieces of at most ``_SLICE`` pages; copies are left only of single pages."""
+    """The run in pieces of some thousand pages at most; copies are left only of single pages."""
     if run.zero_pages:
         for done in range(0, run.zero_pages, _SLICE):
             yield replace(run, offset=run.offset + done * PAGE_SIZE, zero_pages=min(_SLICE, run.zero_pages - done))
@@ -199,7 +219,8 @@ def _parts(run: PageRun) -> Iterator[PageRun]:
         for done in range(0, run.copies, _SLICE):
             yield replace(run, offset=run.offset + done * PAGE_SIZE, copies=min(_SLICE, run.copies - done))
     else:
-        content, step = memoryview(run.content), _SLICE * PAGE_SIZE
+        content = memoryview(run.content) if isinstance(run.content, bytes) else run.content
+        step = _CONTENT_SLICE * PAGE_SIZE
         for copy in range(run.copies):
             offset = run.offset + copy * len(content)
             for start in range(0, len(content), step):
@@ -215,7 +236,8 @@ def _fold(measurement: Measurement, run: PageRun) -> None:
     elif run.copies > 1:
         measurement.add_copies(run.offset, flags, bytes(run.content), run.copies)
     else:
-        measurement.add_pages(run.offset, flags, run.content)
+        content = run.content if isinstance(run.content, bytes | memoryview) else bytes(run.content)
+        measurement.add_pages(run.offset, flags, content)
 
 
 def _fold_chunks(measurement: Measurement, run: PageRun) -> None:

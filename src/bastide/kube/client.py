@@ -68,6 +68,13 @@ class ApiClient:
         """Make an object; errors as ``get``."""
         return await self._call(Request(method="POST", path=path, body=json.dumps(body).encode()))
 
+    async def replace(self, path: str, body: Tree) -> Tree:
+        """Write the whole object; errors as ``get``.
+
+        With ``metadata.resourceVersion`` in ``body`` only if nobody wrote in between: else ``kube.conflict``.
+        """
+        return await self._call(Request(method="PUT", path=path, body=json.dumps(body).encode()))
+
     @asynccontextmanager
     async def watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> AsyncIterator[AsyncIterator[Tree]]:
         """Events of a watch while the context lasts; errors as ``get``, without asking again."""

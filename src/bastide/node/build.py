@@ -7,7 +7,7 @@ gRPC is not even loaded until a driver appears.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -17,18 +17,24 @@ from bastide.kube.access import ClusterAccess
 from bastide.kube.client import ApiClient, resource_path
 from bastide.node.devices import DeviceLimits
 from bastide.node.epc import NO_RESERVE
+from bastide.node.holders import Held
 from bastide.node.httpd import Page, web_server
 from bastide.node.inventory import DeviceRole
 from bastide.node.keeper import KeeperSettings, NodeKeeper, release
-from bastide.node.machine.bundle import this_machine
+from bastide.node.kubelet.unixsocket import SocketIdentity
+from bastide.node.machine.bundle import node_files
 from bastide.node.machine.hardware import MachineHardware, RecentHardware
-from bastide.node.machine.usage import kernel_counters, read_usage
+from bastide.node.machine.usage import kernel_counters, read_resident, read_usage
+from bastide.node.offenders import OffenderTeller, TellerSettings
 from bastide.node.podshere import PodsHere
 from bastide.node.ports import DevicePlugins, Hardware
 from bastide.units import Bytes
 
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.9
+
+POD_RESOURCES = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+"""Where the kubelet serves its pod resources service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +47,10 @@ class NodeOptions:
         epc_reserve: bytes of EPC not offered to pods.
         node_name: the Node object to keep; empty: none is.
         keeper: how it is kept.
+        pod_resources: the kubelet's socket that tells who holds devices.
+        teller: how often pods with more EPC than they asked for are told of.
         listen: host and port of the metrics and health pages.
-        root: the machine's root folder, for usage of EPC.
+        root: folder with the node's root file system: ``/``, or where the host's is mounted.
         parked_interval: seconds between two looks at the hardware of a node without SGX.
     """
 
@@ -51,6 +59,8 @@ class NodeOptions:
     epc_reserve: Bytes = NO_RESERVE
     node_name: str = ""
     keeper: KeeperSettings = field(default_factory=KeeperSettings)
+    pod_resources: Path = POD_RESOURCES
+    teller: TellerSettings = field(default_factory=TellerSettings)
     listen: tuple[str, int] = ("127.0.0.1", 9109)
     root: Path = Path("/")
     parked_interval: float = 5.0
@@ -63,6 +73,7 @@ class _Parts:
     plugins: DevicePlugins
     keeper: NodeKeeper | None
     pods: PodsHere | None
+    teller: OffenderTeller | None
 
 
 class NodeService:
@@ -88,7 +99,7 @@ class NodeService:
             self._parts = parts = self._build()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(parts.plugins.run())
-                for part in (parts.keeper, parts.pods):
+                for part in (parts.keeper, parts.pods, parts.teller):
                     if part is not None:
                         tasks.create_task(part.run())
 
@@ -118,7 +129,7 @@ class NodeService:
         settings = AgentSettings(plugin_dir=options.plugin_dir, limits=options.limits, epc_reserve=options.epc_reserve)
         agent = NodeAgent(self._hardware, settings, chance=self._chance)
         if self._client is None:
-            return _Parts(plugins=agent, keeper=None, pods=None)
+            return _Parts(plugins=agent, keeper=None, pods=None, teller=None)
         keeper = NodeKeeper(
             self._client,
             options.node_name,
@@ -128,7 +139,31 @@ class NodeService:
             settings=options.keeper,
         )
         pods = PodsHere(self._client, options.node_name, chance=self._chance, follow=options.keeper.follow)
-        return _Parts(plugins=agent, keeper=keeper, pods=pods)
+        teller = OffenderTeller(
+            self._client,
+            options.node_name,
+            pods=lambda: None if pods.pods is None else pods.pods.values(),
+            resident=self._resident,
+            settings=options.teller,
+        )
+        return _Parts(plugins=agent, keeper=keeper, pods=pods, teller=teller)
+
+    def _resident(self) -> Mapping[str, Bytes] | None:
+        """Stock kernels account no EPC: there the cgroup tree is not even walked."""
+        accounts = self._hardware.inventory().epc_cgroup is not None
+        return read_resident(self._options.root) if accounts else None
+
+    async def _held(self) -> tuple[Held, ...] | None:
+        """None where there is no such kubelet, or it does not answer."""
+        if self._parts is None or SocketIdentity.of(self._options.pod_resources) is None:
+            return None
+        from bastide.node.kubelet.podresources import held_devices
+
+        try:
+            return await held_devices(self._options.pod_resources)
+        except BastideError as error:
+            _LOG.warning("%s", error)
+            return None
 
     async def _metrics(self) -> Page:
         from bastide.node.exporter import CONTENT_TYPE, Reading, metrics_text
@@ -142,6 +177,7 @@ class NodeService:
             watched=parts.plugins.watched() if parts else {},
             keeper=parts.keeper.state if parts and parts.keeper else None,
             pods=None if here is None else tuple(here.values()),
+            held=await self._held(),
             usage=usage,
             kernel_counters=kernel_counters(root),
         )
@@ -170,13 +206,16 @@ class NodeService:
 
 
 def build_node(access: ClusterAccess | None, options: NodeOptions, *, chance: Callable[[], float]) -> NodeService:
-    """The agent of this machine.
+    """The agent of the node at ``options.root``.
 
     Args:
         access: to the API server; None: no Node object is kept, devices alone are served.
         options: settings.
         chance: random numbers in [0, 1) for all back-offs.
+
+    Raises:
+        ConfigError, MalformedError: those of ``node_files``.
     """
     client = ApiClient(access, chance=chance) if access is not None else None
-    hardware = RecentHardware(MachineHardware(this_machine()), seconds=_LOOK_SECONDS, clock=time.monotonic)
+    hardware = RecentHardware(MachineHardware(node_files(options.root)), seconds=_LOOK_SECONDS, clock=time.monotonic)
     return NodeService(hardware, client, options, chance)

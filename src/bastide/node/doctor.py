@@ -9,6 +9,7 @@ SGX; reference kubernetes.md sections 1 to 4.
 import re
 from collections.abc import Callable, Iterable
 
+from bastide.node.doctor_pods import PodsSeen, pod_findings
 from bastide.node.doctor_services import service_findings
 from bastide.node.finding import Finding, Level
 from bastide.node.inventory import DeviceNode, DeviceRole, DriverKind, Signal
@@ -23,12 +24,15 @@ _OTHERS_WRITE = 0o002
 _OTHERS_READ_WRITE = 0o006
 
 
-def examine(facts: NodeFacts, *, collateral_answer: str | None = None) -> tuple[Finding, ...]:
+def examine(
+    facts: NodeFacts, *, collateral_answer: str | None = None, pods: PodsSeen | None = None
+) -> tuple[Finding, ...]:
     """All findings on a node.
 
     Args:
         facts: what was seen of it.
         collateral_answer: what the collateral service answered, when it was asked; None: it was not.
+        pods: what was seen of its pods; None: nobody looked.
     """
     checks: Iterable[Callable[[NodeFacts], Finding]] = (
         _cpu,
@@ -43,7 +47,11 @@ def examine(facts: NodeFacts, *, collateral_answer: str | None = None) -> tuple[
         _epc,
         _epc_cgroup,
     )
-    return (*(check(facts) for check in checks), *service_findings(facts, collateral_answer))
+    return (
+        *(check(facts) for check in checks),
+        *service_findings(facts, collateral_answer),
+        *pod_findings(pods or PodsSeen(), facts.inventory.epc_total),
+    )
 
 
 def is_fit(findings: Iterable[Finding]) -> bool:

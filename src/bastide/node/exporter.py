@@ -14,9 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from bastide.node.holders import Held
 from bastide.node.inventory import DeviceRole, NodeInventory
 from bastide.node.keeper import KeeperState
 from bastide.node.machine.usage import EpcUsage
+from bastide.node.offenders import offenders
 from bastide.node.podshere import PodHere
 from bastide.units import Bytes
 
@@ -34,6 +36,7 @@ class Reading:
         watched: by resource, whether a kubelet listens to its devices.
         keeper: of the Node object.
         pods: of this node.
+        held: devices that containers of this node hold, as its kubelet says.
         usage: of EPC, by pod.
         kernel_counters: ``sgx_nr_*`` of drivers that count, by name.
     """
@@ -43,6 +46,7 @@ class Reading:
     watched: Mapping[str, bool] = field(default_factory=dict)
     keeper: KeeperState | None = None
     pods: tuple[PodHere, ...] | None = None
+    held: tuple[Held, ...] | None = None
     usage: EpcUsage = field(default_factory=EpcUsage)
     kernel_counters: Mapping[str, int] = field(default_factory=dict)
 
@@ -52,12 +56,6 @@ def metrics_text(reading: Reading) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Readings(lambda: reading))
     return generate_latest(registry)
-
-
-def offenders(pods: Iterable[PodHere], usage: EpcUsage) -> tuple[PodHere, ...]:
-    """Pods that hold more EPC than they asked for, where the kernel tells what they hold; mappings prove nothing."""
-    resident = usage.resident or {}
-    return tuple(pod for pod in pods if resident.get(pod.uid, 0) > pod.requested)
 
 
 class _Readings(Collector):
@@ -72,6 +70,8 @@ class _Readings(Collector):
             yield from _node_object(reading.keeper)
         if reading.pods is not None:
             yield from _pods(reading.pods, reading.usage)
+        if reading.held is not None:
+            yield _held(reading.held)
         for name, value in sorted(reading.kernel_counters.items()):
             yield GaugeMetricFamily(name, "Pages or enclaves, as the SGX driver counts them.", value)
 
@@ -137,10 +137,21 @@ def _pods(pods: tuple[PodHere, ...], usage: EpcUsage) -> Iterator[Metric]:
     if usage.resident is not None:
         help_text = "Enclave page cache that a pod holds, as the kernel accounts it."
         yield _by_pod("bastide_epc_resident_bytes", help_text, pods, usage.resident)
-        over = {pod.uid: usage.resident[pod.uid] - pod.requested for pod in offenders(pods, usage)}
+        over = {each.pod.uid: each.over for each in offenders(pods, usage.resident)}
         yield _by_pod(
             "bastide_epc_over_request_bytes", "Enclave page cache that a pod holds beyond its ask.", pods, over
         )
+
+
+def _held(held: tuple[Held, ...]) -> Metric:
+    family = GaugeMetricFamily(
+        "bastide_devices_held",
+        "Devices of this resource that a container was given.",
+        labels=("namespace", "pod", "container", "resource"),
+    )
+    for each in held:
+        family.add_metric((each.namespace, each.pod, each.container, each.resource), len(each.devices))
+    return family
 
 
 def _by_pod(name: str, help_text: str, pods: Iterable[PodHere], amounts: Mapping[str, int]) -> Metric:

@@ -10,10 +10,11 @@ from bastide.kube.backoff import Backoff
 from bastide.kube.client import ApiClient, Tree, resource_path
 from bastide.kube.follow import Change, Follower, FollowSettings, Listed
 from bastide.node.nodeobject import sum_of_epc
-from bastide.pods.tree import at, text
+from bastide.pods.tree import at, mapping, sequence, text
 from bastide.units import Bytes
 
 _LOG = logging.getLogger(__name__)
+_PODS = resource_path("api", "v1", "pods")
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -37,9 +38,7 @@ class PodsHere:
     def __init__(
         self, client: ApiClient, node: str, *, chance: Callable[[], float], follow: FollowSettings | None = None
     ) -> None:
-        query = {"fieldSelector": f"spec.nodeName={node}"}
-        path = resource_path("api", "v1", "pods")
-        self._follower = Follower(client, path, query, chance=chance, settings=follow)
+        self._follower = Follower(client, _PODS, _of_node(node), chance=chance, settings=follow)
         self._backoff = Backoff(first=1.0, longest=60.0, chance=chance)
         self.pods: dict[str, PodHere] | None = None
 
@@ -62,6 +61,20 @@ class PodsHere:
                 self.pods.pop(text(at(event.object, ("metadata", "uid"))), None)
                 if pod is not None:
                     self.pods[pod.uid] = pod
+
+
+async def list_pods(client: ApiClient, node: str) -> tuple[PodHere, ...]:
+    """The pods of a node at this moment.
+
+    Raises:
+        those of ``ApiClient.get``.
+    """
+    listed = await client.get(_PODS, _of_node(node))
+    return tuple(pod for tree in sequence(listed.get("items")) if (pod := _pod(mapping(tree))) is not None)
+
+
+def _of_node(name: str) -> dict[str, str]:
+    return {"fieldSelector": f"spec.nodeName={name}"}
 
 
 def _pod(tree: Tree) -> PodHere | None:

@@ -7,12 +7,15 @@ Source: Intel "SGX PCK Certificate and Certificate Revocation List Profile Speci
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
 from typing import Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, NameOID
 
@@ -100,18 +103,58 @@ def load_certificate(block: bytes, position: int) -> x509.Certificate:
     Raises:
         MalformedError: ``pki.certificate.*``.
     """
+    return read_certificate(block, position).certificate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadCertificate:
+    """A certificate and what was decoded to see that it can be: the crypto library decodes anew at every look.
+
+    Attributes:
+        certificate: the certificate.
+        subject: whose it is.
+        issuer: who issued it, as it says.
+        not_before: first instant of validity, UTC.
+        not_after: last instant of validity, UTC.
+        key: its P-256 key.
+        tbs: the bytes that the issuer signed.
+        fingerprint: SHA-256 of the certificate.
+    """
+
+    certificate: x509.Certificate
+    subject: x509.Name
+    issuer: x509.Name
+    not_before: datetime
+    not_after: datetime
+    key: ec.EllipticCurvePublicKey
+    tbs: bytes
+    fingerprint: bytes
+
+
+def read_certificate(block: bytes, position: int) -> ReadCertificate:
+    """As :func:`load_certificate`, with what was decoded on the way.
+
+    Raises:
+        MalformedError: ``pki.certificate.*``.
+    """
     where = f"certificate {position}"
     try:
         certificate = x509.load_pem_x509_certificate(block)
-        extensions = certificate.extensions
-        _ = (certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+        extensions, subject, issuer = certificate.extensions, certificate.subject, certificate.issuer
+        dates = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         key, version, envelope = certificate.public_key(), certificate.version, certificate.public_bytes(Encoding.DER)
     except LIBRARY_FAULTS as fault:
         raise MalformedError(
             "pki.certificate.format", f"expected an X.509 certificate: {fault}", where=where
         ) from fault
-    is_ecdsa = is_signed_envelope(envelope, certificate.tbs_certificate_bytes, certificate.signature)
-    if version is not x509.Version.v3 or not is_ecdsa or not _is_p256(key):
+    tbs = certificate.tbs_certificate_bytes
+    is_ecdsa = is_signed_envelope(envelope, tbs, certificate.signature)
+    if (
+        version is not x509.Version.v3
+        or not is_ecdsa
+        or not isinstance(key, ec.EllipticCurvePublicKey)
+        or not _is_p256(key)
+    ):
         raise MalformedError(
             "pki.certificate.algorithm", "expected X.509 version 3 with ECDSA on P-256 and SHA-256", where=where
         )
@@ -119,7 +162,16 @@ def load_certificate(block: bytes, position: int) -> x509.Certificate:
         if extension.critical and extension.oid not in _UNDERSTOOD_CRITICAL:
             message = f"expected no critical extension but key usage and basic constraints, got {extension.oid}"
             raise MalformedError("pki.certificate.critical", message, where=where)
-    return certificate
+    return ReadCertificate(
+        certificate=certificate,
+        subject=subject,
+        issuer=issuer,
+        not_before=dates[0],
+        not_after=dates[1],
+        key=key,
+        tbs=tbs,
+        fingerprint=sha256(envelope).digest(),
+    )
 
 
 def _is_p256(key: object) -> bool:
@@ -218,6 +270,8 @@ class TrustAnchor:
         public_point: the key as an uncompressed SEC 1 point, 65 bytes.
         name: what people call it.
         simulation: whether it vouches for make-believe platforms; never true of Intel's key.
+        self_signed: SHA-256 of certificates (DER) that are known to be signed with the key, which are its own. A
+            signature over bytes that are all known need not be verified again.
 
     Raises:
         MalformedError: ``pki.anchor.key`` (not a point of P-256), ``pki.anchor.intel`` (Intel's key as simulation).
@@ -226,6 +280,7 @@ class TrustAnchor:
     public_point: bytes
     name: str
     simulation: bool
+    self_signed: frozenset[bytes] = field(default=frozenset(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if load_point(self.public_point) is None:
@@ -251,16 +306,16 @@ class TrustAnchor:
             MalformedError: ``pki.anchor.count``, ``pki.anchor.root`` (not self-issued and self-signed),
                 ``pki.anchor.intel``, ``pki.anchor.unmarked``, and those of :func:`load_pem_chain`.
         """
-        chain = load_pem_chain(pem)
-        root = chain[0]
-        if len(chain) != 1:
-            raise MalformedError("pki.anchor.count", f"expected one root certificate, got {len(chain)}")
+        root, *others = load_pem_chain(pem)
+        if others:
+            raise MalformedError("pki.anchor.count", f"expected one root certificate, got {1 + len(others)}")
         if not (is_self_issued(root) and signed_by(root, root)):
             raise MalformedError("pki.anchor.root", "expected a root certificate, signed with its own key")
         anchor = cls(
             public_point=public_point(root),
             name=common_name(root.subject),
             simulation=SIMULATION in root.subject.rfc4514_string(),
+            self_signed=frozenset({root.fingerprint(SHA256())}),
         )
         if not anchor.simulation and anchor.public_point != _INTEL_POINT:
             raise MalformedError(
@@ -277,7 +332,18 @@ _INTEL_POINT = bytes.fromhex(
     "67918e2edc88e40d860bd0cc4ee26aacc988e505a953558c453f6b0904ae7394"
 )
 
-INTEL_ROOT = TrustAnchor(public_point=_INTEL_POINT, name="Intel SGX Root CA", simulation=False)
+INTEL_ROOT = TrustAnchor(
+    public_point=_INTEL_POINT,
+    name="Intel SGX Root CA",
+    simulation=False,
+    self_signed=frozenset(
+        bytes.fromhex(fingerprint)
+        for fingerprint in (
+            "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3",  # until 2049
+            "fc64f8076d79a4fee9d1d473d74c89eb8d8fd55c5abafeabeba7366d20429404",  # until 2033
+        )
+    ),
+)
 """Intel's SGX root key. Two certificates of it are in circulation, valid until 2033 and until 2049; both are pinned.
 
 Source: the root certificate served at certificates.trustedservices.intel.com, and the key that Intel's quote

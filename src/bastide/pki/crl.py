@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bastide.errors import MalformedError
-from bastide.pki.chain import LIBRARY_FAULTS, public_key
+from bastide.pki.chain import LIBRARY_FAULTS, common_name, public_key
 from bastide.pki.ecdsa import is_signed_envelope, verify_der
 
 MAX_CRL = 1 << 20
@@ -20,6 +20,8 @@ MAX_CRL = 1 << 20
 
 _HEX = frozenset(string.hexdigits.encode())
 _PADDING = b" \t\r\n\0"
+_START = 16
+"""Bytes by which DER is told from hex in most cases, without a look at all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class Crl:
 
     Attributes:
         issuer: name of the CA that issued it.
+        issuer_name: common name of that CA; empty when it has none.
         this_update: when it was issued, UTC.
         next_update: when the next one is due, UTC; a list without it is malformed, not endless.
         number: the crlNumber extension; None when there is none.
@@ -38,6 +41,7 @@ class Crl:
     """
 
     issuer: x509.Name
+    issuer_name: str
     this_update: datetime
     next_update: datetime
     number: int | None
@@ -66,19 +70,22 @@ class Crl:
     def _of(cls, crl: x509.CertificateRevocationList) -> Self:
         if not is_signed_envelope(crl.public_bytes(Encoding.DER), crl.tbs_certlist_bytes, crl.signature):
             raise MalformedError("pki.crl.algorithm", "expected a CRL signed with ECDSA and SHA-256")
-        if crl.next_update_utc is None:
+        next_update = crl.next_update_utc
+        if next_update is None:
             raise MalformedError("pki.crl.next-update", "expected nextUpdate, the CRL has none")
-        for extension in crl.extensions:
+        extensions = crl.extensions
+        for extension in extensions:
             if extension.critical:
                 message = f"expected a complete CRL without critical extensions, got {extension.oid}"
                 raise MalformedError("pki.crl.critical", message)
         return cls(
             issuer=crl.issuer,
+            issuer_name=common_name(crl.issuer),
             this_update=crl.last_update_utc,
-            next_update=crl.next_update_utc,
-            number=next((e.value.crl_number for e in crl.extensions if isinstance(e.value, x509.CRLNumber)), None),
+            next_update=next_update,
+            number=next((e.value.crl_number for e in extensions if isinstance(e.value, x509.CRLNumber)), None),
             has_authority_key_identifier=any(
-                isinstance(extension.value, x509.AuthorityKeyIdentifier) for extension in crl.extensions
+                isinstance(extension.value, x509.AuthorityKeyIdentifier) for extension in extensions
             ),
             revoked=frozenset(entry.serial_number for entry in crl),
             tbs=crl.tbs_certlist_bytes,
@@ -110,6 +117,6 @@ def _load(raw: bytes) -> x509.CertificateRevocationList:
     text = raw.strip(_PADDING)
     if text.startswith(b"-----BEGIN"):
         return x509.load_pem_x509_crl(text)
-    if text and _HEX.issuperset(text):
+    if text and _HEX.issuperset(text[:_START]) and _HEX.issuperset(text):
         return x509.load_der_x509_crl(bytes.fromhex(text.decode("ascii")))
     return x509.load_der_x509_crl(raw)

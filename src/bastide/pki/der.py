@@ -29,6 +29,10 @@ MAX_DEPTH = 8
 
 _BOOLEAN, _INTEGER, _OCTET_STRING, _OID, _ENUMERATED, _SEQUENCE = 0x01, 0x02, 0x04, 0x06, 0x0A, 0x30
 _MAX_ARC_OCTETS = 10
+_LONG = 0x80
+_SGX_ARC = bytes.fromhex("2a864886f84d010d01")
+_SGX_ARC_NAME = "1.2.840.113741.1.13.1"
+"""Where all OIDs of the extension begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,10 @@ def _malformed(defect: str, offset: int, message: str) -> MalformedError:
 
 def _read(raw: bytes, start: int, end: int, depth: int) -> tuple[Value, int]:
     tag = _byte(raw, start, end)
-    length, content = _length(raw, start + 1, end)
+    content = start + 2
+    length = raw[start + 1] if content <= end else _LONG  # most are short
+    if length >= _LONG:
+        length, content = _length(raw, start + 1, end)
     stop = content + length
     if stop > end:
         raise _malformed("truncated", start, f"expected {length} bytes of content, got {end - content}")
@@ -156,6 +163,9 @@ def _integer(content: bytes, offset: int) -> int:
 
 
 def _oid(content: bytes, offset: int) -> str:
+    rest = content.removeprefix(_SGX_ARC)
+    if rest is not content and rest.isascii():  # the same name as below, sooner: each arc that follows is one octet
+        return ".".join((_SGX_ARC_NAME, *map(str, rest)))
     arcs: list[int] = []
     arc = octets = 0
     for octet in content:

@@ -24,6 +24,9 @@ def lint(
 ) -> tuple[Finding, ...]:
     """All findings about ``pod``, worst first.
 
+    Pods of ``policy.exempt_namespaces`` are the node's own equipment: their host paths, devices, privileges and
+    tolerations draw none.
+
     Args:
         pod: the pod as given, with ``metadata`` and ``spec``.
         request: what it asks of SGX, from :func:`~bastide.pods.request.sgx_request`.
@@ -33,6 +36,8 @@ def lint(
         present_epc: bytes of allocatable EPC of each node that runs now.
     """
     findings = [*_about_every_pod(pod, request, policy)]
+    if not policy.exempts(namespace):
+        findings += _reach_past_checks(pod, request, policy)
     if any(ask.asks for ask in request.containers):
         findings += lint_sgx.provision(pod, request, policy, namespace)
         findings += lint_sgx.devices(request)
@@ -45,9 +50,13 @@ def lint(
 def _about_every_pod(pod: Mapping[str, object], request: SgxRequest, policy: AdmissionPolicy) -> Iterator[Finding]:
     yield from lint_sgx.problems(request)
     yield from lint_sgx.quote_provider(request)
-    yield from lint_pod.host_paths(pod, request)
-    yield from lint_containers.volume_devices(pod)
     yield from lint_containers.names(pod)
     yield from lint_containers.images(pod, policy)
-    yield from lint_containers.privileged(request)
+
+
+def _reach_past_checks(pod: Mapping[str, object], request: SgxRequest, policy: AdmissionPolicy) -> Iterator[Finding]:
+    """Ways to SGX that need no resource: the node's own equipment uses them, and nobody else should."""
+    yield from lint_pod.host_paths(pod, request)
+    yield from lint_containers.volume_devices(pod)
+    yield from lint_containers.privileged(request, policy)
     yield from lint_pod.tolerations(pod, asks_sgx=request.wants_sgx)

@@ -9,7 +9,7 @@ from bastide.errors import MalformedError
 from bastide.pods.findings import Finding, refuse, refuse_malformed, warn
 from bastide.pods.hostpaths import guarded_relation
 from bastide.pods.images import ImageReference
-from bastide.pods.policy import AdmissionPolicy
+from bastide.pods.policy import AdmissionPolicy, PrivilegedPods
 from bastide.pods.request import SgxRequest
 from bastide.pods.tree import Path, at, sequence, text
 
@@ -82,11 +82,12 @@ def _mutable(path: Path, image: ImageReference) -> Finding:
     )
 
 
-def privileged(request: SgxRequest) -> Iterator[Finding]:
+def privileged(request: SgxRequest, policy: AdmissionPolicy) -> Iterator[Finding]:
     """Privileged containers see all devices of the node, ``/dev/sgx_provision`` too, whatever they ask for."""
+    finding = refuse if policy.privileged_pods is PrivilegedPods.REFUSE else warn
     for ask in request.containers:
         if ask.privileged:
-            yield warn(
+            yield finding(
                 "container.privileged",
                 (*ask.path, "securityContext", "privileged"),
                 f"{ask.role} {ask.name!r} is privileged: it opens every SGX device without asking",

@@ -30,6 +30,7 @@ from bastide.policy.syntax import (
 STEP_BUDGET = 200_000
 _MOST_SEEN = 3
 _LONGEST_SEEN = 80
+_NO_CLAIMS: Sequence[Claim] = ()
 
 
 def evaluate(policy: Policy | Program, claims: Sequence[Claim], *, budget: int = STEP_BUDGET) -> Decision:
@@ -157,14 +158,11 @@ class _Run:
 
     def _matched(self, condition: ReadyCondition, bound: Bound) -> tuple[Claim, ...]:
         """The claims that satisfy a condition, in order."""
-        claims: Sequence[Claim] = self.incoming
-        if condition.kind is not None:
-            # Steps do not depend on what is looked up by type: one for each claim, as if it had been asked.
-            self._spend(len(self.incoming))
-            claims = self._by_type.get(condition.kind, ())
+        claims = self.incoming if condition.kind is None else self._by_type.get(condition.kind, _NO_CLAIMS)
         if condition.literals is None:
             return self._match(claims, condition.rest, bound, condition.names)
-        matched = claims
+        self._spend(len(self.incoming) - len(claims))
+        matched: Sequence[Claim] = claims
         for prop, value in condition.literals:
             self._spend(len(matched))
             matched = [claim for claim in matched if _compare(prop.operator, claim.read(prop.property), value)]
@@ -175,7 +173,7 @@ class _Run:
     ) -> tuple[Claim, ...]:
         matched: set[int] = set()
         for choice in choices(names, bound):
-            self._spend()
+            self._spend(len(self.incoming) - len(claims))  # those set aside by their type were looked at, too
             scope = Scope(bound, choice, self._spend)
             wanted = [(prop, scope.values(prop.expression)) for prop in properties]
             for index, claim in enumerate(claims):

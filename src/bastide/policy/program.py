@@ -114,8 +114,7 @@ class Program:
 def _split(properties: tuple[PropertyCondition, ...]) -> tuple[str | None, tuple[PropertyCondition, ...]]:
     """The first type that is asked for by a literal, and what is asked besides."""
     for place, prop in enumerate(properties):
-        literal = prop.expression
-        if prop.property is Property.TYPE and prop.operator is Operator.EQUAL and isinstance(literal, Literal):
-            if isinstance(literal.value, str):
-                return literal.value, (*properties[:place], *properties[place + 1 :])
+        wanted = prop.expression.value if isinstance(prop.expression, Literal) else None
+        if prop.property is Property.TYPE and prop.operator is Operator.EQUAL and isinstance(wanted, str):
+            return wanted, (*properties[:place], *properties[place + 1 :])
     return None, properties

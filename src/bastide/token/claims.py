@@ -9,7 +9,7 @@ Source: reference attestation-service.md section 2, taken from recorded tokens.
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from bastide.errors import MalformedError
@@ -87,6 +87,9 @@ class CollateralHashes:
     tcbinfohash: str
 
 
+_HASHES = tuple(one.name for one in fields(CollateralHashes))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcbFacts:
     """What verification found out about the platform.
@@ -156,7 +159,7 @@ def sgx_claims(
         init_time: data of the enclave's start, their hash already compared with the report; shown when they are JSON.
         policy_signer: members ``kty`` and ``x5c`` of whoever signed the policy.
     """
-    hashes: dict[str, Json] = {name: str(value) for name, value in asdict(collateral).items()}
+    hashes: dict[str, Json] = {name: getattr(collateral, name) for name in _HASHES}
     claims: dict[str, Json] = {
         **_frame_claims(frame),
         **evidence_claims(report),

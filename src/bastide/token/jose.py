@@ -8,13 +8,21 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDSA,
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+)
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -33,6 +41,7 @@ ALGORITHMS = (ALGORITHM, EC_ALGORITHM)
 JWT = "JWT"
 LARGEST_TOKEN = 512 * 1024
 SMALLEST_KEY = 2048
+_SCALAR = 32
 _LARGEST_HEADER = 8 * 1024
 _LARGEST_SIGNATURE = 1024
 _LAST_INSTANT = 253_402_300_799
@@ -45,6 +54,10 @@ class Signer(Protocol):
     @property
     def issuer(self) -> str:
         """The issuer's URL, without a trailing slash."""
+
+    @property
+    def kid(self) -> str:
+        """The key's id."""
 
     @property
     def jwk(self) -> Jwk:
@@ -62,6 +75,7 @@ class RsaSigner:
         private_key: the key.
         certificate: the certificate that relying parties find in the key set; its key is ``private_key``'s.
         issuer: URL without a trailing slash; ``jku`` is ``{issuer}/certs``.
+        kid: key id, worked out once.
 
     Raises:
         ConfigError: ``token.signer.size``, ``token.signer.certificate``.
@@ -70,25 +84,26 @@ class RsaSigner:
     private_key: RSAPrivateKey
     certificate: x509.Certificate
     issuer: str
+    kid: str = field(init=False)
 
     def __post_init__(self) -> None:
         if self.private_key.key_size < SMALLEST_KEY:
             message = f"expected an RSA key of at least {SMALLEST_KEY} bits, seen {self.private_key.key_size}"
             raise ConfigError("token.signer.size", message)
-        if self.certificate.public_key() != self.private_key.public_key():
-            raise ConfigError("token.signer.certificate", "the signing certificate is not that of the signing key")
+        object.__setattr__(self, "kid", _kid_of(self.private_key, self.certificate))
 
     @property
     def jwk(self) -> Jwk:
         """The public key with its certificate."""
-        return Jwk(kid=key_id(self.private_key.public_key()), certificates=(self.certificate,))
+        return Jwk(kid=self.kid, certificates=(self.certificate,))
 
     def sign(self, claims: Mapping[str, Json], *, typ: str = JWT) -> str:
         """The token, header exactly ``alg``, ``jku``, ``kid``, ``typ``, body with sorted keys.
 
         Another ``typ`` than JWT keeps what is no token (a checkpoint of an audit log) from being taken for one.
         """
-        return _signed(self, ALGORITHM, RSAKey.import_key(self.private_key), claims, typ)
+        signed = _to_be_signed(self, ALGORITHM, claims, typ)
+        return _joined(signed, self.private_key.sign(signed, PKCS1v15(), SHA256()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +114,7 @@ class EcSigner:
         private_key: the key.
         certificate: as of ``RsaSigner``.
         issuer: as of ``RsaSigner``.
+        kid: as of ``RsaSigner``.
 
     Raises:
         ConfigError: ``token.signer.size`` (another curve), ``token.signer.certificate``.
@@ -107,26 +123,42 @@ class EcSigner:
     private_key: EllipticCurvePrivateKey
     certificate: x509.Certificate
     issuer: str
+    kid: str = field(init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.private_key.curve, SECP256R1):
             raise ConfigError("token.signer.size", f"expected a key on P-256, seen {self.private_key.curve.name}")
-        if self.certificate.public_key() != self.private_key.public_key():
-            raise ConfigError("token.signer.certificate", "the signing certificate is not that of the signing key")
+        object.__setattr__(self, "kid", _kid_of(self.private_key, self.certificate))
 
     @property
     def jwk(self) -> Jwk:
         """The public key with its certificate."""
-        return Jwk(kid=key_id(self.private_key.public_key()), certificates=(self.certificate,))
+        return Jwk(kid=self.kid, certificates=(self.certificate,))
 
     def sign(self, claims: Mapping[str, Json], *, typ: str = JWT) -> str:
-        """The token, in the form of ``RsaSigner``'s."""
-        return _signed(self, EC_ALGORITHM, ECKey.import_key(self.private_key), claims, typ)
+        """The token, in the form of ``RsaSigner``'s; the signature is r || s (RFC 7518 section 3.4)."""
+        signed = _to_be_signed(self, EC_ALGORITHM, claims, typ)
+        r, s = decode_dss_signature(self.private_key.sign(signed, ECDSA(SHA256())))
+        return _joined(signed, r.to_bytes(_SCALAR) + s.to_bytes(_SCALAR))
 
 
-def _signed(signer: Signer, algorithm: str, key: RSAKey | ECKey, claims: Mapping[str, Json], typ: str) -> str:
-    header = {"alg": algorithm, "jku": f"{signer.issuer}/certs", "kid": signer.jwk.kid, "typ": typ}
-    return jws.serialize_compact(header, write_json(dict(claims)), key, registry=_registry())
+def _kid_of(key: RSAPrivateKey | EllipticCurvePrivateKey, certificate: x509.Certificate) -> str:
+    if certificate.public_key() != key.public_key():
+        raise ConfigError("token.signer.certificate", "the signing certificate is not that of the signing key")
+    return key_id(key.public_key())
+
+
+def _to_be_signed(signer: Signer, algorithm: str, claims: Mapping[str, Json], typ: str) -> bytes:
+    header: Json = {"alg": algorithm, "jku": f"{signer.issuer}/certs", "kid": signer.kid, "typ": typ}
+    return _base64url(write_json(header)) + b"." + _base64url(write_json(dict(claims)))
+
+
+def _joined(signed: bytes, signature: bytes) -> str:
+    return (signed + b"." + _base64url(signature)).decode()
+
+
+def _base64url(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
 
 def unsigned_token(claims: Mapping[str, Json], signer: Signer) -> str:
@@ -134,9 +166,7 @@ def unsigned_token(claims: Mapping[str, Json], signer: Signer) -> str:
 
     Source: recorded behaviour of drafts, reference attestation-service.md section 1.
     """
-    header: Json = {"alg": "none", "jku": f"{signer.issuer}/certs", "kid": signer.jwk.kid, "typ": JWT}
-    parts = (base64.urlsafe_b64encode(write_json(part)).rstrip(b"=").decode() for part in (header, dict(claims)))
-    return ".".join((*parts, ""))
+    return _joined(_to_be_signed(signer, "none", claims, JWT), b"")
 
 
 def key_id(key: RSAPublicKey | EllipticCurvePublicKey) -> str:

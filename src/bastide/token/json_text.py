@@ -10,12 +10,16 @@ import json
 import math
 from typing import NoReturn, TypeAlias
 
+import msgspec
+
 from bastide.errors import MalformedError
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 LARGEST_TEXT = 64 * 1024
 DEEPEST = 32
+_QUICK = msgspec.json.Encoder(order="sorted")
+_DELETE = b"\x7f"
 
 
 def read_json(raw: bytes, *, largest: int = LARGEST_TEXT) -> Json:
@@ -44,6 +48,14 @@ def read_json(raw: bytes, *, largest: int = LARGEST_TEXT) -> Json:
 
 def write_json(value: Json) -> bytes:
     """Compact JSON in ASCII with keys in alphabetical order at every level."""
+    try:
+        # The same bytes five times as fast, for nearly all that we write. Not for all: msgspec does not escape beyond
+        # ASCII, takes no integers above 64 bits, and writes NaN, which is no JSON, as null.
+        quick = _QUICK.encode(value)
+    except (TypeError, ValueError, OverflowError):
+        quick = b"null"
+    if quick.isascii() and _DELETE not in quick and b"null" not in quick:
+        return quick
     return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
 
 

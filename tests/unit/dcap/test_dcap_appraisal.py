@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from bastide.dcap import INTEL, STRICT, AppraisalPolicy, QvlStatus, TcbStatus
+from bastide.errors import MalformedError
 from bastide.pki.pck import SgxType
 from bastide.sgx.attributes import AttributeFlags
 from bastide.sgx.td_report import TdAttributes, TdReport
@@ -29,7 +30,34 @@ YEARS = timedelta(days=4000)
 
 def test_strict_is_the_default_policy() -> None:
     assert AppraisalPolicy(name="strict") == STRICT
+    assert good_world().verdict().policy == STRICT
     assert STRICT.accepted_statuses == {TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED}
+
+
+def test_no_policy_goes_without_a_name() -> None:
+    with pytest.raises(TypeError, match="name"):
+        AppraisalPolicy(allow_debug=True)  # type: ignore[call-arg] - that is the point
+
+
+@pytest.mark.parametrize("name", ["", "two\nlines", "\x1b[2J", "n" * 4097])
+def test_a_name_is_something_that_can_be_printed(name: str) -> None:
+    with pytest.raises(MalformedError) as caught:
+        AppraisalPolicy(name=name)
+    assert caught.value.code == "dcap.policy.name"
+
+
+@pytest.mark.parametrize("policy", [STRICT, INTEL])
+def test_a_changed_copy_of_a_named_policy_needs_a_name_of_its_own(policy: AppraisalPolicy) -> None:
+    assert replace(policy) == policy
+    with pytest.raises(MalformedError) as caught:
+        replace(policy, min_tcb_evaluation_data_number=3)
+    assert caught.value.code == "dcap.policy.name"
+    assert replace(policy, name="own", min_tcb_evaluation_data_number=3).name == "own"
+
+
+def test_lenient_settings_are_not_called_strict() -> None:
+    with pytest.raises(MalformedError):
+        AppraisalPolicy(name="strict", allow_debug=True)
 
 
 def test_debug_enclaves_need_to_be_allowed() -> None:
@@ -47,7 +75,11 @@ def test_expired_collateral_needs_to_be_allowed() -> None:
 
 
 def test_allowing_expiry_does_not_allow_the_future() -> None:
-    assert not replace(good_world(), at=ISSUED - SECOND).verdict(AppraisalPolicy(name="own", allow_expired=True)).acceptable
+    assert (
+        not replace(good_world(), at=ISSUED - SECOND)
+        .verdict(AppraisalPolicy(name="own", allow_expired=True))
+        .acceptable
+    )
 
 
 def test_allowing_expiry_does_not_allow_revocation() -> None:
@@ -158,7 +190,8 @@ def test_grace_counts_from_the_date_of_the_level_that_is_out_of_date(
     policy = AppraisalPolicy(name="own", accepted_statuses=frozenset(TcbStatus), **{name: time})
     other = AppraisalPolicy(
         name="own",
-        accepted_statuses=frozenset(TcbStatus), **{"platform_grace" if part == "qe" else "qe_grace": timedelta()}
+        accepted_statuses=frozenset(TcbStatus),
+        **{"platform_grace" if part == "qe" else "qe_grace": timedelta()},
     )
     assert world.verdict(policy).acceptable is acceptable
     assert world.verdict(other).acceptable
@@ -170,7 +203,9 @@ def test_grace_does_not_accept_a_status_that_the_policy_does_not() -> None:
 
 
 def test_grace_has_nothing_to_say_of_levels_that_are_not_out_of_date() -> None:
-    assert good_world().verdict(AppraisalPolicy(name="own", platform_grace=timedelta(), qe_grace=timedelta())).acceptable
+    assert (
+        good_world().verdict(AppraisalPolicy(name="own", platform_grace=timedelta(), qe_grace=timedelta())).acceptable
+    )
 
 
 @pytest.mark.parametrize("name", ["INTEL-SA-00615", "intel-sa-00615"])

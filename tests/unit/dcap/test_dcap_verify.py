@@ -1,11 +1,11 @@
 import doctest
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib import import_module
 
 import pytest
 
-from bastide.dcap import Verdict, verify
+from bastide.dcap import INTEL, STRICT, AppraisalPolicy, Verdict, Verifier, verify
 from bastide.dcap.status import QvlStatus
 from bastide.errors import MalformedError
 from bastide.pki.chain import INTEL_ROOT
@@ -44,6 +44,30 @@ def test_trusts_intels_root_when_none_is_named() -> None:
     assert not verdict.acceptable
 
 
+def test_judges_strictly_and_says_so_when_no_policy_is_named() -> None:
+    world = good_world()
+    verdict = verify(world.quote, world.collateral, world.at, root=world.root)
+    assert (verdict.acceptable, verdict.policy, verdict.policy.name) == (True, STRICT, "strict")
+    assert Verifier(world.collateral, root=world.root).verify(world.quote, world.at) == verdict
+
+
+@pytest.mark.parametrize("policy", [INTEL, AppraisalPolicy(name="the bank's", allow_debug=True)])
+def test_verdict_says_under_which_policy_it_was_reached(policy: AppraisalPolicy) -> None:
+    world = good_world()
+    verifier = Verifier(world.collateral, root=world.root, policy=policy)
+    verdicts = (world.verdict(policy), verifier.verify(world.quote, world.at), verifier.verify(world.quote, world.at))
+    assert {verdict.policy.name for verdict in verdicts} == {policy.name}
+
+
+@pytest.mark.parametrize("at", [AT, AT + timedelta(days=400)])
+def test_verdict_is_neither_true_nor_false(at: datetime) -> None:
+    verdict = replace(good_world(), at=at).verdict()
+    with pytest.raises(TypeError, match="strict"):
+        bool(verdict)
+    with pytest.raises(TypeError):
+        _ = "yes" if verdict else "no"
+
+
 def test_parsed_quotes_are_judged_like_their_bytes() -> None:
     world = good_world()
     raw, collateral = world.quote, world.collateral
@@ -65,6 +89,7 @@ def test_certification_data_may_end_in_nul() -> None:
 def test_verdict_that_nobody_reasoned_for_is_not_acceptable() -> None:
     ok = QvlStatus.OK
     empty = Verdict(
+        policy=STRICT,
         pck_status=ok,
         tcb_info_status=ok,
         qe_identity_status=ok,

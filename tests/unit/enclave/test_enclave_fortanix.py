@@ -1,6 +1,8 @@
+import tracemalloc
+
 import pytest
 
-from bastide.enclave.fortanix import blocks
+from bastide.enclave.fortanix import StreamPages, blocks
 from bastide.errors import MalformedError
 from support.enclave_files import PAGE, REG_RW, REG_RX, TCS, PlainMeasurer
 
@@ -58,3 +60,43 @@ def test_refuses_streams_of_scattered_pages_before_all_are_kept(monkeypatch: pyt
     with pytest.raises(MalformedError) as caught:
         blocks(measurer.stream)
     assert (caught.value.code, caught.value.message[-6:]) == ("enclave.layout.runs", "seen 4")
+
+
+CONTENT = b"".join(bytes([number]) * 256 for number in range(48))
+"""Three pages whose chunks differ."""
+
+
+def pages_of_stream() -> StreamPages:
+    stream = PlainMeasurer(SIZE).pages(0x5000, REG_RX, CONTENT).stream
+    return StreamPages(memoryview(stream)[64:], 3, tuple(range(16)))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [slice(None), slice(0, 0), slice(PAGE, 2 * PAGE), slice(300, 9000), slice(5, 1), slice(-300, None), slice(0, 9, 2)],
+)
+def test_content_between_records_reads_like_bytes(place: slice) -> None:
+    assert pages_of_stream()[place] == CONTENT[place]
+
+
+def test_content_between_records_has_a_length_and_single_bytes() -> None:
+    found = pages_of_stream()
+    assert (len(found), bytes(found), found[4097]) == (len(CONTENT), CONTENT, CONTENT[4097])
+
+
+def test_chunks_that_are_not_measured_read_as_zero() -> None:
+    (block,) = blocks(stream().stream)
+    assert block.layout is not None
+    page = bytes(block.layout.runs[-1].content)
+    assert page == bytes(256) + b"c" * 256 + bytes(256) + b"c" * 256 + bytes(12 * 256)
+
+
+def test_a_stream_is_laid_out_and_written_again_in_little_memory() -> None:
+    raw = bytes(PlainMeasurer(1 << 26).pages(0, REG_RX, b"\1" * (32 << 20)).stream)
+    tracemalloc.start()
+    (block,) = blocks(raw)
+    assert block.layout is not None
+    block.layout.measure(sink=len)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20

@@ -2,7 +2,16 @@ import pytest
 
 from bastide.errors import MalformedError
 from bastide.pods.images import ImageReference
-from bastide.pods.policy import DEFAULT_POLICY, AdmissionPolicy, PlainPods, ProvisionRule
+from bastide.pods.policy import (
+    DEFAULT_POLICY,
+    AdmissionPolicy,
+    GateMode,
+    OnMiss,
+    PlainPods,
+    PrivilegedPods,
+    ProvisionRule,
+    SignerGate,
+)
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -27,6 +36,9 @@ def test_reads_every_field() -> None:
   plainPods: deny
   nodeClasses: [DC4s_v3]
   publicRegistries: []
+  exemptNamespaces: [equipment]
+  privilegedPods: refuse
+  signerGate: {mode: enforce, requireMeasurement: false, allowNoEnclave: true, onMiss: retry}
 """),
         "policy.yaml",
     )
@@ -38,6 +50,11 @@ def test_reads_every_field() -> None:
         plain_pods=PlainPods.DENY,
         node_classes=("DC4s_v3",),
         public_registries=(),
+        exempt_namespaces=("equipment",),
+        privileged_pods=PrivilegedPods.REFUSE,
+        signer_gate=SignerGate(
+            mode=GateMode.ENFORCE, require_measurement=False, allow_no_enclave=True, on_miss=OnMiss.RETRY
+        ),
     )
 
 
@@ -78,6 +95,17 @@ def test_default_policy_allows_provisioning_to_nobody() -> None:
         (file_of(" {nodeClasses: [1]}"), "admission-policy.type", "nodeClasses"),
         (file_of(" {publicRegistries: docker.io}"), "admission-policy.type", "publicRegistries"),
         (file_of(" {plainPods: sometimes}"), "admission-policy.value", "last-resort"),
+        (file_of(" {exemptNamespaces: all}"), "admission-policy.type", "exemptNamespaces"),
+        (file_of(" {privilegedPods: allow}"), "admission-policy.value", "refuse"),
+        (file_of(" {signerGate: enforce}"), "admission-policy.type", "signerGate"),
+        (file_of(" {signerGate: null}"), "admission-policy.type", "signerGate"),
+        (file_of(" {signerGate: {mode: strict}}"), "admission-policy.value", "enforce"),
+        (file_of(" {signerGate: {mode: on}}"), "admission-policy.type", "mode"),
+        (file_of(" {signerGate: {mode: null}}"), "admission-policy.type", "mode"),
+        (file_of(" {signerGate: {onMiss: off}}"), "admission-policy.value", "retry"),
+        (file_of(" {signerGate: {requireMeasurement: 1}}"), "admission-policy.type", "requireMeasurement"),
+        (file_of(" {signerGate: {allowNoEnclave: null}}"), "admission-policy.type", "allowNoEnclave"),
+        (file_of(" {signerGate: {warnOnly: true}}"), "admission-policy.unknown-field", "warnOnly"),
         (
             file_of(' {provision: {allow: [{namespace: a, serviceAccount: b, image: "a b"}]}}'),
             "image.space",
@@ -121,3 +149,23 @@ def test_provision_rule_compares_the_image(rule_image: str | None, image: str | 
 def test_provision_rule_compares_namespace_and_service_account(namespace: str, account: str) -> None:
     policy = AdmissionPolicy(provision=(rule(None),))
     assert not policy.allows_provision(namespace=namespace, service_account=account, image=None)
+
+
+@pytest.mark.parametrize("word", ["off", '"off"', "false"])
+def test_off_without_quotes_is_the_mode_and_not_a_boolean(word: str) -> None:
+    policy = AdmissionPolicy.parse(file_of(f" {{signerGate: {{mode: {word}}}}}"), "policy.yaml")
+    assert policy.signer_gate.mode is GateMode.OFF
+
+
+def test_the_gate_is_off_and_strict_by_default() -> None:
+    assert DEFAULT_POLICY.signer_gate == SignerGate(
+        mode=GateMode.OFF, require_measurement=True, allow_no_enclave=False, on_miss=OnMiss.GATE
+    )
+
+
+def test_a_namespace_is_exempt_by_its_exact_name() -> None:
+    policy = AdmissionPolicy(exempt_namespaces=("equipment",))
+    assert policy.exempts("equipment")
+    assert not policy.exempts("equipment2")
+    assert not policy.exempts("")
+    assert not DEFAULT_POLICY.exempts("kube-system")

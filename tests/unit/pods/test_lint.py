@@ -1,6 +1,6 @@
 import pytest
 
-from bastide.pods.policy import AdmissionPolicy, ProvisionRule
+from bastide.pods.policy import AdmissionPolicy, PrivilegedPods, ProvisionRule
 from bastide.pods.tree import Path, at
 from bastide.units import GIB, MIB, Bytes
 from support.pods import EPC, PINNED, Tree, admitted, codes, container, pod
@@ -339,3 +339,32 @@ def test_policy_says_which_registries_are_public() -> None:
     tree = pod(container(SGX, image=PINNED))
     policy = AdmissionPolicy(public_registries=("registry.example",))
     assert codes(admitted(tree, policy)) == [("warn", "image.public-without-secret")]
+
+
+PAST_THE_CHECKS = {
+    "host path": pod(container(), **host_path("/dev/sgx_enclave")),
+    "block device": pod(container(volumeDevices=[{"name": "v", "devicePath": "/dev/sgx_enclave"}])),
+    "privileged": pod(container(securityContext={"privileged": True})),
+    "plugin folder": pod(container(), **host_path("/var/lib/kubelet/device-plugins")),
+    "toleration": pod(container(), tolerations=[{"key": EPC, "operator": "Exists"}]),
+}
+
+
+@pytest.mark.parametrize("tree", PAST_THE_CHECKS.values(), ids=PAST_THE_CHECKS)
+def test_equipment_in_an_exempt_namespace_reaches_sgx_without_asking(tree: Tree) -> None:
+    policy = AdmissionPolicy(exempt_namespaces=("equipment",))
+    assert codes(admitted(tree, policy, namespace="equipment")) == []
+    assert codes(admitted(tree, policy, namespace="equipment-evil")) != []
+
+
+def test_an_exempt_namespace_may_not_provision_by_itself() -> None:
+    tree = pod(container({**SGX, "sgx.intel.com/provision": 1}))
+    policy = AdmissionPolicy(exempt_namespaces=("equipment",))
+    assert codes(admitted(tree, policy, namespace="equipment")) == [("refuse", "provision.denied")]
+
+
+def test_policy_refuses_privileged_pods() -> None:
+    tree = pod(container(securityContext={"privileged": True}))
+    assert codes(admitted(tree)) == [("warn", "container.privileged")]
+    policy = AdmissionPolicy(privileged_pods=PrivilegedPods.REFUSE)
+    assert codes(admitted(tree, policy)) == [("refuse", "container.privileged")]

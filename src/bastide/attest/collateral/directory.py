@@ -63,6 +63,10 @@ class CollateralDirectory:
         """See ``CollateralSource``."""
         return self._catalogue.find(quote, at, number=number)
 
+    def at_hand(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
+        """See ``CollateralSource``."""
+        return self._catalogue.find(quote, at, number=number)
+
     def absence(self, quote: Quote) -> str:
         """See ``CollateralSource``."""
         chain = sha256(quote.certification.data).hexdigest()

@@ -122,6 +122,10 @@ class UpstreamCollateral:
             raise UnavailableError(_CODE, f"collateral for {name_of(kind)} cannot be had now: {held.fault.message}")
         return self._catalogue.find(quote, at, number=number)
 
+    def at_hand(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
+        """See ``CollateralSource``."""
+        return self._catalogue.find(quote, at, number=number)
+
     def absence(self, quote: Quote) -> str:
         """Why there is none for a quote, for people; no addresses in it."""
         kind = self._catalogue.kind(quote)

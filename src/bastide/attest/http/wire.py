@@ -5,13 +5,13 @@ Base64 is taken in either alphabet, with or without padding: clients differ. JSO
 Source: reference attestation-service.md section 1 (bodies), section 7 (what the clients really send).
 """
 
-import base64
 import binascii
 from typing import TypeVar
 
 import msgspec
 
 from bastide.attest.service import AttestRequest
+from bastide.dcap.containers import quote_in_report
 from bastide.errors import MalformedError
 from bastide.token.json_text import read_json
 
@@ -48,24 +48,25 @@ class AttestOpenEnclaveBody(msgspec.Struct, frozen=True):
     nonce: str | None = None
 
 
-def read_sgx(raw: bytes) -> tuple[bytes, AttestRequest, str | None]:
-    """Evidence, request (its quote still to be found in the evidence), draft policy.
+def read_sgx(raw: bytes) -> tuple[AttestRequest, str | None]:
+    """Request and draft policy.
 
     Raises:
         MalformedError: ``wire.body``, ``wire.base64``, ``wire.data``, ``wire.nonce``, and those of ``read_json``.
     """
     body = _convert(raw, AttestSgxBody)
-    return decode(body.quote, "quote"), _request(body), body.draftPolicyForAttestation
+    return _request(body, decode(body.quote, "quote"), None), body.draftPolicyForAttestation
 
 
-def read_open_enclave(raw: bytes) -> tuple[bytes, AttestRequest, str | None]:
+def read_open_enclave(raw: bytes) -> tuple[AttestRequest, str | None]:
     """The same for an Open Enclave report.
 
     Raises:
-        MalformedError: as ``read_sgx``.
+        MalformedError: as ``read_sgx``, and ``quote.container.open-enclave``.
     """
     body = _convert(raw, AttestOpenEnclaveBody)
-    return decode(body.report, "report"), _request(body), body.draftPolicyForAttestation
+    report = decode(body.report, "report")
+    return _request(body, quote_in_report(report), report), body.draftPolicyForAttestation
 
 
 def read_jws(raw: bytes, media_type: str) -> str:
@@ -94,9 +95,9 @@ def decode(text: str, where: str) -> bytes:
     Raises:
         MalformedError: ``wire.base64``.
     """
-    plain = text.rstrip("=").replace("+", "-").replace("/", "_")
+    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), altchars="-_", validate=True)
+        return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
     except (binascii.Error, ValueError):
         raise MalformedError("wire.base64", "expected base64 or base64url", where=where) from None
 
@@ -108,19 +109,22 @@ def _convert(raw: bytes, kind: type[_Body]) -> _Body:
         raise MalformedError("wire.body", str(error)) from None
 
 
-def _request(body: AttestSgxBody | AttestOpenEnclaveBody) -> AttestRequest:
+def _request(
+    body: AttestSgxBody | AttestOpenEnclaveBody, quote: bytes, envelope: bytes | None
+) -> AttestRequest:
     runtime, runtime_is_json = _data(body.runtimeData, "runtimeData")
     init_time, init_time_is_json = _data(body.initTimeData, "initTimeData")
     if body.nonce is not None and len(body.nonce) > _LONGEST_NONCE:
         message = f"expected at most {_LONGEST_NONCE} characters, seen {len(body.nonce)}"
         raise MalformedError("wire.nonce", message, where="nonce")
     return AttestRequest(
-        quote=b"",
+        quote=quote,
         runtime_data=runtime,
         runtime_is_json=runtime_is_json,
         init_time_data=init_time,
         init_time_is_json=init_time_is_json,
         nonce=body.nonce,
+        envelope=envelope,
     )
 
 

@@ -1,17 +1,16 @@
 """The store that replicas share: a PostgreSQL database, everything durable before a commit returns.
 
-Every session sets ``synchronous_commit=on`` itself, whatever the server's default. A commit whose connection breaks may
-have been kept or not: it is reported as unavailable, and who wrote it asks the database what it has.
+A commit whose connection breaks may have been kept or not: it is reported as unavailable, and who wrote it asks the
+database what it has.
 
-Source: PostgreSQL documentation, "Asynchronous Commit", "Client Connection Defaults" (statement_timeout,
-idle_in_transaction_session_timeout) and "Advisory Locks".
+Source: PostgreSQL documentation, "Advisory Locks".
 """
 
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import asyncpg
@@ -19,54 +18,27 @@ import asyncpg
 from bastide.attest.ports import (
     AuditRecord,
     CertificateRecord,
-    CertificateRemoved,
     ChainHead,
     Checkpoint,
     KeyRecord,
-    PolicyRecord,
-    PolicyRemoved,
     Setting,
     Write,
 )
 from bastide.attest.store.databaseurl import DatabaseUrl
-from bastide.attest.store.postgres_migrations import migrate
+from bastide.attest.store.postgres_migrations import check_version, migrate
+from bastide.attest.store.postgres_session import CONNECT_SECONDS, connect, guarded, opening
+from bastide.attest.store.postgres_writes import add_records, statement
 from bastide.attest.store.sealing import KeySeal
-from bastide.errors import BastideError, ConfigError, ConflictError, UnavailableError
-
-MOST_CONNECTIONS = 8
-"""Of one replica."""
+from bastide.errors import ConfigError, UnavailableError
 
 _MOST_LOCKS = 3
 """Each holds a connection while its owner needs another to commit."""
 
-_CONNECT_SECONDS = 5.0
-_ANSWER_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
-_SESSION = {
-    "application_name": "bastide",
-    "synchronous_commit": "on",
-    "statement_timeout": "8000",
-    "idle_in_transaction_session_timeout": "60000",
-}
 _SEAL_SETTING = "key-seal"
 _SEAL_TEXT = b"bastide"
-_REFUSED = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
-)
 _log = logging.getLogger("bastide.attest")
 
-_PUT_SETTING = "INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = $2"
-_PUT_KEY = """INSERT INTO signing_key (tenant, kid, private_key, certificate, published_at, active_from)
-    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, kid)
-    DO UPDATE SET private_key = $3, certificate = $4, published_at = $5, active_from = $6"""
-_PUT_POLICY = """INSERT INTO policy (tenant, kind, jws) VALUES ($1, $2, $3)
-    ON CONFLICT (tenant, kind) DO UPDATE SET jws = $3"""
-_PUT_CERTIFICATE = """INSERT INTO policy_certificate (tenant, thumbprint, certificate, added_at)
-    VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"""
-_ADD_RECORDS = """INSERT INTO audit_record (tenant, writer, seq, body, hash)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::bytea[])"""
 _CHAINS = """WITH RECURSIVE chain AS (
         (SELECT tenant, writer FROM audit_record ORDER BY tenant, writer LIMIT 1)
         UNION ALL
@@ -102,10 +74,9 @@ class PostgresStore:
 
         Raises:
             UnavailableError: ``store.unavailable``.
-            ConfigError: ``store.schema.newer``, ``store.key.wrong``, ``store.database.access`` (user, password, no such
-                database, may not create tables), ``store.database.url`` (settings in the URL that nobody knows).
+            ConfigError: ``store.schema.*``, ``store.key.wrong``, ``store.database.*``.
         """
-        store = cls(await _connected(url), url, seal)
+        store = cls(await connect(url), url, seal)
         try:
             await store._prepare()
         except BaseException:
@@ -117,33 +88,29 @@ class PostgresStore:
     async def alone(self, what: str) -> AsyncIterator[None]:
         """See the port. Who loses the connection loses the lock, and hears of it at the end."""
         number = int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big", signed=True)
-        async with self._locks:
-            with self._guarded():
-                connection = await self._pool.acquire()
-            try:
-                with self._guarded():
-                    transaction = connection.transaction()
-                    await transaction.start()
-                    await connection.execute("SELECT pg_advisory_xact_lock($1)", number)
+        with guarded():
+            async with self._locks, self._connection() as connection, connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", number)
                 yield
-                with self._guarded():
-                    await transaction.commit()
-            finally:
-                await self._give_back(connection)
 
     async def commit(self, writes: Sequence[Write]) -> None:
-        """See the port. Audit records go in one statement, so that a batch of them is one round trip and one sync."""
-        if self._seal is None:
+        """See the port.
+
+        Raises:
+            ConfigError: ``store.key.absent``.
+        """
+        seal = self._seal
+        if seal is None:
             raise ConfigError("store.key.absent", "this store was opened without its key, for reading only")
         records = [write for write in writes if isinstance(write, AuditRecord)]
-        others = [_statement(write, self._seal) for write in writes if not isinstance(write, AuditRecord)]
-        with self._guarded():
-            async with self._pool.acquire() as connection:
+        others = [one for write in writes if (one := statement(write, seal)) is not None]
+        with guarded():
+            async with self._connection() as connection:
                 if not others:
-                    await _add(connection, records)
+                    await add_records(connection, records)
                     return
                 async with connection.transaction():
-                    await _add(connection, records)
+                    await add_records(connection, records)
                     for sql, values in others:
                         await connection.execute(sql, *values)
 
@@ -214,15 +181,19 @@ class PostgresStore:
     async def close(self) -> None:
         """See the port."""
         try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._pool.close()
-        except (TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+            with guarded():
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._pool.close()
+        except UnavailableError:
             self._pool.terminate()
 
     async def _prepare(self) -> None:
-        with _opening(self._url):
-            async with self._pool.acquire() as connection:
-                await migrate(connection)
+        with opening(self._url):
+            async with self._connection() as connection:
+                if self._seal is None:
+                    await check_version(connection)
+                else:
+                    await migrate(connection)
                 if await connection.fetchval("SHOW fsync") != "on":
                     _log.warning("%s has fsync=off: a power failure there can lose audit records", self._url.shown)
         if self._seal is not None:
@@ -238,104 +209,14 @@ class PostgresStore:
         else:
             seal.open("", _SEAL_SETTING, bytes.fromhex(known))
 
+    def _connection(self) -> asyncpg.pool.PoolAcquireContext:
+        return self._pool.acquire(timeout=CONNECT_SECONDS)
+
     async def _read(self, sql: str, *values: str | int) -> list[asyncpg.Record]:
-        with self._guarded():
-            rows: list[asyncpg.Record] = await self._pool.fetch(sql, *values)
-            return rows
-
-    async def _give_back(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
-        """To the pool; a connection that is broken, or still in a transaction, is thrown away and its lock with it."""
-        if connection.is_closed() or connection.is_in_transaction():
-            connection.terminate()
-        with self._guarded():
-            await self._pool.release(connection)
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Turn the database's errors into ours; what they say is for the log, not for clients."""
-        try:
-            yield
-        except asyncpg.UniqueViolationError as error:
-            raise ConflictError("store.conflict", "the store has that already") from error
-        except _FAILURES as error:
-            what = f"the shared database does not take it or does not answer ({type(error).__name__})"
-            raise UnavailableError("store.unavailable", what, hint="try again") from error
-
-
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
-"""A timeout is an OSError."""
-
-
-async def _connected(url: DatabaseUrl) -> asyncpg.Pool:
-    with _opening(url):
-        return await asyncpg.create_pool(
-            url.dsn,
-            min_size=1,
-            max_size=MOST_CONNECTIONS,
-            timeout=_CONNECT_SECONDS,
-            command_timeout=_ANSWER_SECONDS,
-            server_settings=_SESSION,
-            reset=_nothing_to_reset,
-        )
-
-
-async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
-    """Sessions are never changed, so giving one back needs no round trip."""
-
-
-@contextmanager
-def _opening(url: DatabaseUrl) -> Iterator[None]:
-    """Turn what goes wrong at the start into words for the operator."""
-    try:
-        yield
-    except BastideError:
-        raise
-    except _REFUSED as error:
-        hint = "look at user, password and database; the role must own the database's tables, or be granted their use"
-        raise ConfigError("store.database.access", str(error), hint=hint, where=url.shown) from error
-    except (asyncpg.ClientConfigurationError, asyncpg.CantChangeRuntimeParamError, asyncpg.UndefinedObjectError):
-        # not chained: asyncpg shows parts of the URL
-        what = "the URL has a setting that neither the client nor the server takes"
-        raise ConfigError("store.database.url", what, where=url.shown) from None
-    except _FAILURES as error:
-        what = f"cannot open it: {error or type(error).__name__}"
-        raise UnavailableError("store.unavailable", what, where=url.shown) from error
-    except ValueError:
-        what = "the URL has a port or a setting that cannot be read"
-        raise ConfigError("store.database.url", what, where=url.shown) from None
-
-
-async def _add(connection: asyncpg.pool.PoolConnectionProxy, records: Sequence[AuditRecord]) -> None:
-    if records:
-        rows = [(one.tenant, one.writer, one.seq, one.body, one.hash) for one in records]
-        await connection.execute(_ADD_RECORDS, *zip(*rows, strict=True))
-
-
-def _statement(write: Write, seal: KeySeal) -> tuple[str, tuple[str | bytes | int | None, ...]]:
-    match write:
-        case Setting(name=name, value=value):
-            return _PUT_SETTING, (name, value)
-        case KeyRecord(tenant=tenant, kid=kid, private_key=private):
-            sealed = None if private is None else seal.seal(tenant, kid, private)
-            times = (_seconds(write.published_at), _seconds(write.active_from))
-            return _PUT_KEY, (tenant, kid, sealed, write.certificate, *times)
-        case PolicyRecord(tenant=tenant, kind=kind, jws=jws):
-            return _PUT_POLICY, (tenant, kind, jws)
-        case PolicyRemoved(tenant=tenant, kind=kind):
-            return "DELETE FROM policy WHERE tenant = $1 AND kind = $2", (tenant, kind)
-        case CertificateRecord(tenant=tenant, thumbprint=name, certificate=certificate, added_at=at):
-            return _PUT_CERTIFICATE, (tenant, name, certificate, _seconds(at))
-        case CertificateRemoved(tenant=tenant, thumbprint=name):
-            return "DELETE FROM policy_certificate WHERE tenant = $1 AND thumbprint = $2", (tenant, name)
-        case Checkpoint(tenant=tenant, writer=writer, seq=seq, jws=jws):
-            sql = "INSERT INTO audit_checkpoint (tenant, writer, seq, jws) VALUES ($1, $2, $3, $4)"
-            return sql, (tenant, writer, seq, jws)
-        case AuditRecord():
-            return _ADD_RECORDS, ([write.tenant], [write.writer], [write.seq], [write.body], [write.hash])
-
-
-def _seconds(instant: datetime) -> int:
-    return int(instant.timestamp())
+        with guarded():
+            async with self._connection() as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(sql, *values)
+                return rows
 
 
 def _instant(seconds: int) -> datetime:

@@ -38,16 +38,38 @@ async def migrate(connection: asyncpg.Connection, *, to: int | None = None) -> N
     async with connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK, timeout=_LONGEST_SECONDS)
-        if await connection.fetchval("SELECT to_regclass('schema_version') IS NULL"):
+        if await _is_empty(connection):
             await connection.execute("CREATE TABLE schema_version (number INTEGER PRIMARY KEY)")
-        present = int(await connection.fetchval("SELECT coalesce(max(number), 0) FROM schema_version"))
-        if present > newest:
-            raise ConfigError(
-                "store.schema.newer",
-                f"expected a store of version {newest} or earlier, seen {present}",
-                hint="a newer program made it: use that one",
-            )
+        present = await _present(connection, newest)
         for number, script in versions:
             if present < number <= (newest if to is None else to):
                 await connection.execute(script, timeout=_LONGEST_SECONDS)
                 await connection.execute("INSERT INTO schema_version (number) VALUES ($1)", number)
+
+
+async def check_version(connection: asyncpg.Connection) -> None:
+    """Make sure that the tables are there and up to date; change nothing.
+
+    Raises:
+        ConfigError: ``store.schema.newer``, ``store.schema.older``.
+    """
+    newest = schema_versions()[-1][0]
+    present = 0 if await _is_empty(connection) else await _present(connection, newest)
+    if present < newest:
+        message = f"expected a store of version {newest}, seen {present or 'none'}"
+        raise ConfigError("store.schema.older", message, hint="starting the service brings it up to date")
+
+
+async def _is_empty(connection: asyncpg.Connection) -> bool:
+    return bool(await connection.fetchval("SELECT to_regclass('schema_version') IS NULL"))
+
+
+async def _present(connection: asyncpg.Connection, newest: int) -> int:
+    present = int(await connection.fetchval("SELECT coalesce(max(number), 0) FROM schema_version"))
+    if present > newest:
+        raise ConfigError(
+            "store.schema.newer",
+            f"expected a store of version {newest} or earlier, seen {present}",
+            hint="a newer program made it: use that one",
+        )
+    return present

@@ -59,15 +59,13 @@ class KeySeal:
         Raises:
             ConfigError: ``store.key.wrong``.
         """
-        nonce, text = sealed[1 : 1 + _NONCE_SIZE], sealed[1 + _NONCE_SIZE :]
+        text = sealed.removeprefix(_FORMAT)
         try:
-            if sealed[:1] != _FORMAT:
-                raise InvalidTag
-            return self._cipher.decrypt(nonce, text, _associated(tenant, kid))
+            return self._cipher.decrypt(text[:_NONCE_SIZE], text[_NONCE_SIZE:], _associated(tenant, kid))
         except (InvalidTag, ValueError):
             raise ConfigError(
                 "store.key.wrong",
-                f"the key {kid!r} of tenant {tenant!r} was not sealed with this key file",
+                f"{kid!r} of tenant {tenant!r} was not sealed with this key file",
                 hint="give every replica the --key-file with which the database was made",
             ) from None
 
@@ -97,4 +95,4 @@ def _decoded(raw: bytes) -> bytes:
 
 
 def _associated(tenant: str, kid: str) -> bytes:
-    return "\0".join((_PURPOSE, tenant, kid)).encode()
+    return b"\0".join(part.encode() for part in (_PURPOSE, tenant, kid))

@@ -94,7 +94,7 @@ class Review:
         name: of the object; empty where the API server will make one.
         user: who does it, such as ``system:serviceaccount:ns:name``.
         dry_run: nothing will be stored: no side effects.
-        object: as it is to be stored.
+        new: as it is to be stored.
         old: as it is stored; empty at CREATE.
     """
 
@@ -107,7 +107,7 @@ class Review:
     name: str
     user: str
     dry_run: bool
-    object: dict[str, object]
+    new: dict[str, object]
     old: dict[str, object]
 
     @classmethod
@@ -144,7 +144,7 @@ class Review:
             name=_text(tree, "name"),
             user=_text(tree, "userInfo", "username"),
             dry_run=_flag(tree, "dryRun"),
-            object=_object(tree, "object", needed=verb in (Verb.CREATE, Verb.UPDATE)),
+            new=_object(tree, "object", needed=verb in (Verb.CREATE, Verb.UPDATE)),
             old=_object(tree, "oldObject", needed=verb is Verb.UPDATE),
         )
 
@@ -330,7 +330,7 @@ def _object(tree: object, name: str, *, needed: bool) -> dict[str, object]:
         return {}
     if not isinstance(value, dict):
         raise MalformedError(
-            "admission.review.object", f"expected a mapping, seen {shape_of(value)}", where=f"request.{name}"
+            "admission.review.new", f"expected a mapping, seen {shape_of(value)}", where=f"request.{name}"
         )
     return value
 

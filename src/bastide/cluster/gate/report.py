@@ -177,7 +177,8 @@ class ImageReport:
 
     Attributes:
         digest: by which pods pin it: of an index or of a manifest.
-        manifests: every linux/amd64 manifest, at least one; empty with ``failure``.
+        manifests: every linux/amd64 manifest, at least one. With ``failure`` those that are known by then, without
+            their enclaves; none where the failure came before that.
         statements: DSSE envelopes that the registry gives as referrers; nothing about them was checked.
         failure: why it was not looked into; None where it was.
         scanned_at: when, UTC, whole seconds.
@@ -207,7 +208,8 @@ class ImageReport:
 
         Raises:
             MalformedError: ``enclave-image.kind``, ``.name`` (not that of its digest), ``.field``, ``.type``,
-                ``.value``, ``.empty`` (neither manifests nor a failure, or both), ``.enclaves`` (too many).
+                ``.value``, ``.empty`` (neither manifests nor a failure, or enclaves beside one), ``.count`` (too
+                many).
         """
         root = TreeFields.of(tree, "EnclaveImage", _CODE, ("apiVersion", "kind", "metadata", "report"))
         seen = (root.mapping.get("apiVersion"), root.mapping.get("kind"))
@@ -240,8 +242,9 @@ class ImageReport:
     def bounded(self) -> "ImageReport":
         """This report if ``parse`` will take it, else one that says by a failure why there is none.
 
-        The failures are ``enclave-image.enclaves`` (more than 200), ``enclave-image.size`` (more than 1 MiB) and what
-        else ``parse`` refuses, such as a path of more than 4096 characters.
+        The failures are ``enclave-image.count`` (more than 200 enclaves), ``enclave-image.size`` (more than 1 MiB)
+        and what else ``parse`` refuses, such as a path of more than 4096 characters. Statements are kept: one may vouch
+        for the image.
         """
         try:
             tree = self.build()
@@ -249,7 +252,13 @@ class ImageReport:
             ImageReport.parse(tree)
         except MalformedError as error:
             failure = Failure(code=error.code, message=error.message[:_LONGEST_MESSAGE])
-            return replace(self, manifests=(), statements=(), failure=failure)
+            known = self.manifests if len(self.manifests) <= MOST_MANIFESTS else ()
+            return replace(
+                self,
+                manifests=tuple(replace(manifest, enclaves=()) for manifest in known),
+                statements=tuple(raw for raw in self.statements if 0 < len(raw) <= LARGEST_STATEMENT)[:MOST_STATEMENTS],
+                failure=failure,
+            )
         return self
 
 
@@ -284,11 +293,11 @@ def _report(fields: TreeFields) -> ImageReport:
         scanned_at=fields.parsed("scannedAt", _time, "a time such as 2026-11-23T17:00:00Z", longest=_LONGEST_NAME),
         scanner=fields.text("scanner", longest=_LONGEST_NAME),
     )
-    if bool(report.manifests) == (report.failure is not None):
+    if not (report.manifests if report.failure is None else not report.enclaves):
         raise MalformedError(f"{_CODE}.empty", "expected either manifests or a failure", where=fields.where)
     if len(report.enclaves) > MOST_ENCLAVES:
         message = f"expected at most {MOST_ENCLAVES} enclaves in one image, seen {len(report.enclaves)}"
-        raise MalformedError(f"{_CODE}.enclaves", message, where=fields.where)
+        raise MalformedError(f"{_CODE}.count", message, where=fields.where)
     return report
 
 

@@ -17,7 +17,7 @@ class TreeFields:
     Attributes:
         mapping: the fields.
         where: path of it from the object's root.
-        code: begin of the codes of all refusals: ``CODE.field``, ``CODE.type``, ``CODE.value``.
+        code: begin of the codes of all refusals: ``CODE.field``, ``CODE.type``, ``CODE.value``, ``CODE.count``.
     """
 
     mapping: dict[str, object]
@@ -75,8 +75,10 @@ class TreeFields:
     def items(self, key: str, *, most: int) -> Iterator[tuple[object, str]]:
         """The entries of a list of at most ``most``, each with its path; none where there is no such field."""
         value = self.mapping.get(key, [])
-        if not isinstance(value, list) or len(value) > most:
-            raise self.refusal("type", key, f"expected a list of at most {most} entries, seen {shape_of(value)}")
+        if not isinstance(value, list):
+            raise self.refusal("type", key, f"expected a list, seen {shape_of(value)}")
+        if len(value) > most:
+            raise self.refusal("count", key, f"expected at most {most}, seen {len(value)}")
         for index, entry in enumerate(value):
             yield entry, f"{self.where}.{key}[{index}]"
 

@@ -79,9 +79,9 @@ class TrustedSigner:
         """Read the object as the API server gives it. What others put into ``metadata`` is passed over.
 
         Raises:
-            MalformedError: ``trusted-signer.kind``, ``.field``, ``.type``, ``.value``, ``.empty`` (says nothing); for
-                what the signers file has too ``signers.shape``, ``signers.value``, ``signers.key`` and the codes of
-                ``ImageReference.parse``. ``where`` is the field, from the object's root.
+            MalformedError: ``trusted-signer.kind``, ``.field``, ``.type``, ``.value``, ``.count``, ``.empty`` (says
+                nothing); for what the signers file has too ``signers.shape``, ``signers.value``, ``signers.key`` and
+                the codes of ``ImageReference.parse``. ``where`` is the field, from the object's root.
         """
         root = TreeFields.of(tree, KIND, _CODE, ("apiVersion", "kind", "metadata", "spec"))
         seen = (root.mapping.get("apiVersion"), root.mapping.get("kind"))

@@ -1,8 +1,8 @@
 """Pull secrets: user names and passwords by registry, as Kubernetes' image pull secrets hold them.
 
 Understood are ``kubernetes.io/dockerconfigjson`` and the older ``kubernetes.io/dockercfg``, with ``username`` and
-``password`` or ``auth``. Credential helpers (``credHelpers``, ``credsStore``) run programs on the machine where the file
-was made, and identity tokens belong to such logins: both are told of, not used.
+``password`` or ``auth``. Credential helpers (``credHelpers``, ``credsStore``) run programs on the machine where the
+file was made, and identity tokens belong to such logins: both are told of, not used.
 
 Source: Kubernetes docs, "Pull an Image from a Private Registry", "Images" (interpretation of config.json: wildcards
 and paths); docker/cli ``cli/config/configfile``.
@@ -25,6 +25,7 @@ MOST_CREDENTIALS: Final = 8
 """That are tried for one image."""
 _LARGEST: Final = 1 * MIB
 _MOST_ENTRIES: Final = 1000
+_LONGEST_HOST: Final = 260
 _HUB_NAMES: Final = ("index.docker.io", "registry-1.docker.io", "registry.hub.docker.com")
 
 
@@ -121,10 +122,13 @@ def _pattern(name: str) -> str:
 
 def _covers(pattern: str, image: ImageReference) -> bool:
     """Wildcards stand for letters of one part of the host's name, never for a port or a dot."""
-    host, _, path = pattern.partition("/")
-    ours, theirs = image.registry.lower().split("."), host.split(".")
+    authority, _, path = pattern.partition("/")
+    (host, _, port), (name, _, number) = authority.partition(":"), image.registry.lower().partition(":")
+    ours, theirs = name.split("."), host.split(".")
     return (
-        len(ours) == len(theirs)
+        len(authority) <= _LONGEST_HOST
+        and port == number
+        and len(ours) == len(theirs)
         and all(fnmatch.fnmatchcase(part, glob) for part, glob in zip(ours, theirs, strict=True))
         and f"{image.repository}/".startswith(f"{path}/" if path else "")
     )

@@ -186,7 +186,7 @@ class Wire:
             plain.close()
             raise
         connection = http.client.HTTPConnection(origin.authority)
-        connection.sock = _TimedSocket(sock, deadline, self._idle)  # type: ignore[assignment] # the part that is used
+        connection.sock = _TimedSocket(sock, deadline, self._idle)
         return connection
 
 

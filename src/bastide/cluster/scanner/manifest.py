@@ -23,7 +23,7 @@ OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
-ACCEPT: Final = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
+ACCEPT: Final = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
 
 _INDEXES: Final = (OCI_INDEX, DOCKER_LIST)
 _MANIFESTS: Final = (OCI_MANIFEST, DOCKER_MANIFEST)
@@ -76,6 +76,16 @@ class Descriptor:
     size: int
     platform: Platform | None = None
     artifact_type: str = ""
+
+    @property
+    def is_index(self) -> bool:
+        """Whether its type is that of an index."""
+        return self.media_type in _INDEXES
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether its type is that of a manifest."""
+        return self.media_type in _MANIFESTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,13 @@ class RegistryRule:
         scheme, mark, rest = text.rpartition("://")
         authority, _, prefix = rest.partition("/")
         host, port = split_authority(authority)
-        if (mark and scheme not in _PORTS) or not host or host == ANY or set(prefix) & set("*?# @") or "//" in prefix:
+        if (
+            (mark and scheme not in _PORTS)
+            or not host
+            or host == ANY
+            or set(prefix) & set("*?# @")
+            or "//" in f"/{prefix}"
+        ):
             what = "[http://]HOST[:PORT][/PREFIX]" + ("" if private else " or *")
             raise ConfigError("scanner.registry.option", f"expected {what}, seen {text[:200]!r}")
         return cls(host=host, port=port, prefix=prefix.rstrip("/"), private=private, plain=scheme == _HTTP)
@@ -127,7 +133,7 @@ class Registries:
             raise ConfigError(
                 "scanner.registry.none",
                 "no registry is listed, so no image can be looked into",
-                hint="list them: --registry docker.io --registry ghcr.io/my-team, or --registry '*' for all public ones",
+                hint="list them: --registry docker.io --registry ghcr.io/team, or --registry '*' for all public ones",
             )
         known: dict[str, frozenset[str]] = {}
         for text in realms:

@@ -38,7 +38,7 @@ def node_files(root: Path | None) -> NodeFiles:
         ConfigError: ``node.root.absent``.
         MalformedError: of ``parse_bundle`` and ``parse_capture``.
     """
-    if root is None:
+    if root is None or root == _MACHINE:
         return this_machine()
     if root.is_file():
         with root.open("rb") as file:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from bastide.units import Bytes
@@ -24,6 +24,8 @@ _ENCLAVE_MAPPING = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) .* (?:/dev/sgx_enclave|/dev/sgx/enclave|/dev/isgx)$", re.MULTILINE
 )
 _RESIDENT = re.compile(r"^sgx_epc (\d{1,18})$", re.MULTILINE | re.ASCII)
+_HIERARCHIES = ("", "unified", "misc")
+"""Where the misc controller may be mounted: the only hierarchy (v2), or one of several (v1, hybrid)."""
 _LARGEST_MAPS = 16 << 20
 _MOST_FOLDERS = 20_000
 _DEEPEST = 4
@@ -46,7 +48,7 @@ class EpcUsage:
 
 def read_usage(root: Path = Path("/")) -> EpcUsage:
     """What the machine tells now; takes milliseconds for each thousand processes."""
-    return EpcUsage(mapped=_mapped(root / "proc"), resident=_resident(root / "sys/fs/cgroup"))
+    return EpcUsage(mapped=_mapped(root / "proc"), resident=read_resident(root))
 
 
 def _mapped(proc: Path) -> dict[str, Bytes] | None:
@@ -70,10 +72,11 @@ def _mapped(proc: Path) -> dict[str, Bytes] | None:
     return {uid: Bytes(size) for uid, size in sizes.items()}
 
 
-def _resident(cgroups: Path) -> dict[str, Bytes] | None:
+def read_resident(root: Path) -> dict[str, Bytes] | None:
+    """EPC by the UID of a pod that the misc controller accounts; None where it accounts none, or is not to be seen."""
     found: dict[str, Bytes] = {}
     seen = False
-    for folder in _folders(cgroups):
+    for folder in chain.from_iterable(_folders(root / "sys/fs/cgroup" / each) for each in _HIERARCHIES):
         try:
             match = _RESIDENT.search((folder / "misc.current").read_text())
         except OSError:

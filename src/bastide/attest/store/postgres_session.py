@@ -1,0 +1,103 @@
+"""Sessions with a shared database, and what its errors mean to us.
+
+Every session sets ``synchronous_commit=on`` itself, whatever the default of server, role or URL is.
+
+Source: PostgreSQL documentation, "Asynchronous Commit" and "Client Connection Defaults".
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from bastide.attest.store.databaseurl import DatabaseUrl
+from bastide.errors import BastideError, ConfigError, ConflictError, UnavailableError
+
+MOST_CONNECTIONS = 8
+"""Of one replica."""
+
+CONNECT_SECONDS = 5.0
+"""For a connection to be there, be it a new one or one that others give back."""
+
+_ANSWER_SECONDS = 10.0
+_SESSION = {
+    "application_name": "bastide",
+    "synchronous_commit": "on",
+    "statement_timeout": "8000",
+    "idle_in_transaction_session_timeout": "60000",
+}
+_REFUSED = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+_SETTINGS = (asyncpg.ClientConfigurationError, asyncpg.CantChangeRuntimeParamError, asyncpg.UndefinedObjectError)
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
+"""A timeout is an OSError."""
+
+
+async def connect(url: DatabaseUrl) -> asyncpg.Pool:
+    """A bounded pool of sessions.
+
+    Raises:
+        As ``opening``.
+    """
+    with opening(url):
+        return await asyncpg.create_pool(
+            url.dsn,
+            min_size=1,
+            max_size=MOST_CONNECTIONS,
+            timeout=CONNECT_SECONDS,
+            command_timeout=_ANSWER_SECONDS,
+            server_settings=_SESSION,
+            reset=_nothing_to_reset,
+        )
+
+
+async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
+    """Sessions are never changed, so giving one back needs no round trip."""
+
+
+@contextmanager
+def opening(url: DatabaseUrl) -> Iterator[None]:
+    """Turn what goes wrong at the start into words for the operator.
+
+    Raises:
+        ConfigError: ``store.database.access`` (user, password, no such database, rights), ``store.database.url`` (a
+            setting in the URL that nobody knows).
+        UnavailableError: ``store.unavailable``.
+    """
+    try:
+        yield
+    except BastideError:
+        raise
+    except _REFUSED as error:
+        hint = "look at user, password and database; the role must own the database's tables, or be granted their use"
+        raise ConfigError("store.database.access", str(error), hint=hint, where=url.shown) from error
+    except _SETTINGS:
+        # not chained: asyncpg shows parts of the URL
+        what = "the URL has a setting that the client or the server does not take"
+        raise ConfigError("store.database.url", what, where=url.shown) from None
+    except _FAILURES as error:
+        what = f"cannot open it: {error or type(error).__name__}"
+        raise UnavailableError("store.unavailable", what, where=url.shown) from error
+    except ValueError:
+        what = "the URL has a port or a setting that cannot be read"
+        raise ConfigError("store.database.url", what, where=url.shown) from None
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn the database's errors into ours; what they say is for the log, not for clients.
+
+    Raises:
+        ConflictError: ``store.conflict``.
+        UnavailableError: ``store.unavailable``.
+    """
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        raise ConflictError("store.conflict", "the store has that already") from error
+    except _FAILURES as error:
+        what = f"the shared database does not take it or does not answer ({type(error).__name__})"
+        raise UnavailableError("store.unavailable", what, hint="try again") from error

@@ -1,0 +1,164 @@
+"""/mutate: a pod's asks in canonical names, its images by digest, and the gate where nobody looked into them yet.
+
+At CREATE all of it; at UPDATE and for ephemeral containers only images that are new. What it answers is no verdict:
+/validate judges the final object, which other webhooks may change after this one.
+
+Source: Kubernetes "Dynamic Admission Control" (idempotence, reinvocation), "Pod Scheduling Readiness".
+"""
+
+from collections.abc import Mapping, Sequence
+
+from bastide.cluster.admission.jsonpatch import operations_of
+from bastide.cluster.admission.pinning import Resolved, Resolver, Unresolved, resolve_within
+from bastide.cluster.admission.review import Answer, Refusal, Refused, Review, Verb
+from bastide.cluster.admission.subject import (
+    CHANGED_ANNOTATION,
+    GATES,
+    ContainerImage,
+    Subject,
+    pull_secrets,
+    same_images,
+    service_account,
+)
+from bastide.cluster.admission.words import changed_words, malformed, refusal_of, warnings_of
+from bastide.cluster.admission.world import World
+from bastide.cluster.gate.names import SCHEDULING_GATE
+from bastide.cluster.gate.verdict import Standing
+from bastide.errors import MalformedError
+from bastide.pods.edit import Change, Editor
+from bastide.pods.images import ImageReference
+from bastide.pods.normalise import admit
+from bastide.pods.policy import GateMode, OnMiss
+
+_Found = Mapping[ImageReference, Resolved | Unresolved]
+
+
+async def mutate(review: Review, world: World, resolver: Resolver | None) -> Answer:
+    """Answer a review of a pod at CREATE, at UPDATE, or of its ephemeral containers."""
+    try:
+        subject = Subject.of(review.new)
+        if not subject.is_sgx or world.policy.exempts(review.namespace):
+            return Answer()
+        if review.verb is not Verb.CREATE:
+            return await _pin_new_images(review, subject, world, resolver)
+        return await _create(review, subject, world, resolver)
+    except MalformedError as error:
+        return Answer(refusal=malformed(error))
+
+
+async def _create(review: Review, subject: Subject, world: World, resolver: Resolver | None) -> Answer:
+    admission = admit(
+        subject.pod,
+        namespace=review.namespace,
+        policy=world.policy,
+        declared_classes=world.declared_classes,
+        present_epc=world.present_epc,
+    )
+    if (refusal := refusal_of(admission.findings)) is not None:
+        return Answer(refusal=refusal, warnings=warnings_of(admission.findings))
+    editor = Editor(admission.pod)
+    answer = Answer()
+    if world.policy.signer_gate.mode is not GateMode.OFF:
+        answer = await _gate(review, Subject.of(admission.pod), editor, world, resolver)
+    return _patched(answer, subject.pod, [*admission.changes, *editor.changes])
+
+
+async def _pin_new_images(review: Review, subject: Subject, world: World, resolver: Resolver | None) -> Answer:
+    """Of what runs already only images can change, and ephemeral containers come with theirs."""
+    if world.policy.signer_gate.mode is GateMode.OFF:
+        return Answer()
+    known = same_images(Subject.of(review.old).images, subject.images)
+    fresh = [one for one in subject.images if one not in known]
+    editor = Editor(subject.pod)
+    answer = _pin(editor, fresh, await _resolve(review, subject, fresh, world, resolver), world)
+    return _patched(answer, subject.pod, editor.changes)
+
+
+async def _gate(review: Review, subject: Subject, editor: Editor, world: World, resolver: Resolver | None) -> Answer:
+    """Pin every image; where one is not yet looked into, put the gate on or ask to come again."""
+    answer = _pin(editor, subject.images, await _resolve(review, subject, subject.images, world, resolver), world)
+    if not answer.allowed or subject.is_gated:
+        return answer
+    unknown = [
+        one
+        for one in Subject.of(editor.tree).images
+        if one.image.is_pinned and world.judge(one, review.namespace).standing is Standing.UNKNOWN
+    ]
+    if not unknown:
+        return answer
+    if world.policy.signer_gate.on_miss is OnMiss.RETRY or subject.node_name:
+        return _come_again(unknown, answer, world, node_name=subject.node_name)
+    editor.append(GATES, {"name": SCHEDULING_GATE}, "its images are being inspected")
+    return answer
+
+
+async def _resolve(
+    review: Review, subject: Subject, images: Sequence[ContainerImage], world: World, resolver: Resolver | None
+) -> _Found:
+    """Ask for the digests that are missing; and where no gate is to wait for the scan, have the others scanned."""
+    asks_scan = world.policy.signer_gate.on_miss is OnMiss.RETRY or bool(subject.node_name)
+    wanted = [
+        one.image
+        for one in images
+        if not one.image.is_pinned
+        or (asks_scan and resolver is not None and world.judge(one, review.namespace).standing is Standing.UNKNOWN)
+    ]
+    return await resolve_within(
+        resolver,
+        tuple(dict.fromkeys(wanted)),
+        namespace=review.namespace,
+        pull_secrets=pull_secrets(subject.pod),
+        service_account=service_account(subject.pod),
+        dry_run=review.dry_run,
+    )
+
+
+def _pin(editor: Editor, images: Sequence[ContainerImage], found: _Found, world: World) -> Answer:
+    """Write digests; images whose digest is not to be had keep the pod out, in mode warn only draw a warning."""
+    failed: list[tuple[ContainerImage, Unresolved]] = []
+    for one in images:
+        if one.image.is_pinned:
+            continue
+        match found[one.image]:
+            case Resolved(digest=digest):
+                pinned = ImageReference(
+                    registry=one.image.registry, repository=one.image.repository, tag=None, digest=digest
+                )
+                editor.put(one.path, pinned.build(), f"pinned, was {one.image.tag or 'latest'}")
+            case Unresolved() as why:
+                failed.append((one, why))
+    lines = [
+        f"{one.where}: image {one.image.build()} cannot be pinned to a digest: {why.message} [{why.code}]"
+        for one, why in failed
+    ]
+    if not failed or world.policy.signer_gate.mode is not GateMode.ENFORCE:
+        return Answer(warnings=tuple(lines))
+    permanent = any(why.permanent for _, why in failed)
+    hint = "correct it, or name the image by digest" if permanent else "controllers try again by themselves"
+    return Answer(
+        refusal=Refusal(
+            code=failed[0][1].code,
+            message="\n".join([*lines, hint]),
+            kind=Refused.FORBIDDEN if permanent else Refused.RETRY,
+        )
+    )
+
+
+def _come_again(unknown: Sequence[ContainerImage], answer: Answer, world: World, *, node_name: str) -> Answer:
+    names = ", ".join(dict.fromkeys(one.image.build() for one in unknown))
+    why = f" (the pod names its node {node_name!r}, so no scheduling gate can hold it)" if node_name else ""
+    message = f"enclave inspection is running, retry: {names}{why} [gate.inspection-running]"
+    if world.policy.signer_gate.mode is not GateMode.ENFORCE:
+        return Answer(warnings=(*answer.warnings, message))
+    return Answer(refusal=Refusal(code="gate.inspection-running", message=message, kind=Refused.RETRY))
+
+
+def _patched(answer: Answer, pod: dict[str, object], changes: Sequence[Change]) -> Answer:
+    """The answer with the patch, and what the patch does in words on the pod."""
+    if not answer.allowed or not changes:
+        return answer
+    told = Editor(pod)
+    known = Subject.of(pod).annotations.get(CHANGED_ANNOTATION)
+    words = changed_words(pod, changes, known)
+    told.put(("metadata", "annotations", CHANGED_ANNOTATION), words, "")
+    return Answer(patch=operations_of(pod, [*changes, *told.changes]), warnings=answer.warnings)

@@ -1,0 +1,205 @@
+"""/validate: judges the object as it will be stored, after all other webhooks.
+
+At CREATE the whole pod; at UPDATE what is worse than before: images that changed, ephemeral containers, annotations
+with a meaning for SGX, and the gate, which only the controller may take off and only once every image is accepted.
+
+Source: Kubernetes "Dynamic Admission Control", "Pod Scheduling Readiness" (gates can only be removed), "Ephemeral
+Containers".
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from bastide.cluster.admission.review import Answer, Refusal, Refused, Review, Verb
+from bastide.cluster.admission.subject import ContainerImage, Subject, same_images
+from bastide.cluster.admission.words import malformed, refusal_of, warnings_of
+from bastide.cluster.admission.world import World
+from bastide.cluster.gate.names import SCHEDULING_GATE
+from bastide.cluster.gate.verdict import Standing
+from bastide.errors import MalformedError
+from bastide.pods.findings import Finding, refuse, warn
+from bastide.pods.lint import lint
+from bastide.pods.normalise import admit
+from bastide.pods.policy import GateMode, PrivilegedPods
+from bastide.pods.request import QUOTE_PROVIDER
+from bastide.pods.resources import EPC
+from bastide.pods.tree import Path, dotted
+
+GUARDED_ANNOTATIONS = (EPC, QUOTE_PROVIDER)
+"""What a runtime (Kata Containers) or this webhook reads off a pod: nobody may change it once the pod is made."""
+
+_PRIVILEGED = "container.privileged"
+
+
+def validate(review: Review, world: World) -> Answer:
+    """Answer a review of a pod at CREATE, at UPDATE, or of its ephemeral containers."""
+    try:
+        subject = Subject.of(review.new)
+        if world.policy.exempts(review.namespace):
+            return Answer()
+        if review.verb is Verb.CREATE:
+            court = _create(review, subject, world)
+        else:
+            court = _update(review, Subject.of(review.old), subject, world)
+        return court.answer()
+    except MalformedError as error:
+        return Answer(refusal=malformed(error))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Court:
+    """Gathers what is found; refusals about the gate weigh by its mode."""
+
+    mode: GateMode
+    findings: list[Finding] = field(default_factory=list)
+    retry: list[str] = field(default_factory=list)
+
+    def gate(self, code: str, path: Path, message: str, hint: str = "") -> None:
+        """What the signer gate holds against the object: refused in mode enforce, told in mode warn."""
+        make = refuse if self.mode is GateMode.ENFORCE else warn
+        self.findings.append(make(code, path, message, hint))
+
+    def answer(self) -> Answer:
+        """What it comes to; "retry" only where nothing else stands in the way."""
+        warnings = warnings_of(self.findings)
+        refusal = refusal_of(self.findings)
+        if refusal is None and self.retry and self.mode is GateMode.ENFORCE:
+            refusal = Refusal(code="gate.unknown", message="\n".join(self.retry), kind=Refused.RETRY)
+        elif self.retry:
+            warnings = (*warnings, *self.retry)
+        return Answer(refusal=refusal, warnings=warnings)
+
+
+def _create(review: Review, subject: Subject, world: World) -> _Court:
+    court = _Court(mode=world.policy.signer_gate.mode)
+    if not subject.is_sgx:
+        court.findings += _privileged(subject, world)
+        return court
+    admission = admit(
+        subject.pod,
+        namespace=review.namespace,
+        policy=world.policy,
+        declared_classes=world.declared_classes,
+        present_epc=world.present_epc,
+    )
+    court.findings += [*_apart(admission.findings), *_privileged(subject, world)]
+    court.findings += [
+        refuse(
+            "pod.not-canonical",
+            change.path,
+            f"expected {change.after!r}, seen {change.before!r}: it was changed after Bastide's mutating webhook",
+            "let the webhook that changes it run before Bastide's, or ask its author for the canonical names",
+        )
+        for change in admission.changes
+        if "resources" in change.path
+    ]
+    if court.mode is not GateMode.OFF:
+        _judge(court, subject.images, review.namespace, world, is_gated=subject.is_gated)
+    return court
+
+
+def _update(review: Review, before: Subject, after: Subject, world: World) -> _Court:
+    court = _Court(mode=world.policy.signer_gate.mode)
+    if not (before.is_sgx or after.is_sgx or before.is_gated):
+        court.findings += _new(_privileged(before, world), _privileged(after, world))
+        return court
+    court.findings += _new(_findings(before, review.namespace, world), _findings(after, review.namespace, world))
+    court.findings += _annotations(before, after)
+    if court.mode is not GateMode.OFF:
+        known = same_images(before.images, after.images)
+        fresh = [one for one in after.images if one not in known]
+        _judge(court, fresh, review.namespace, world, is_gated=False)
+    if before.is_gated and not after.is_gated:
+        _released(court, review, after, world)
+    return court
+
+
+def _findings(subject: Subject, namespace: str, world: World) -> list[Finding]:
+    found = lint(
+        subject.pod,
+        subject.request,
+        namespace=namespace,
+        policy=world.policy,
+        declared_classes=world.declared_classes,
+        present_epc=world.present_epc,
+    )
+    return [*_apart(found), *_privileged(subject, world)]
+
+
+def _apart(findings: Iterable[Finding]) -> list[Finding]:
+    """Without the remark on privileges, of which this room has its own."""
+    return [finding for finding in findings if finding.code != _PRIVILEGED]
+
+
+def _new(before: Sequence[Finding], after: Sequence[Finding]) -> list[Finding]:
+    """What was not there before: a pod from before the policy may still be changed, and not be made worse."""
+    return [finding for finding in after if finding not in before]
+
+
+def _privileged(subject: Subject, world: World) -> list[Finding]:
+    """Privileged containers open every device of their node."""
+    if not subject.privileged or not subject.could_meet_sgx(world.policy):
+        return []
+    make = refuse if world.policy.privileged_pods is PrivilegedPods.REFUSE else warn
+    return [
+        make(
+            _PRIVILEGED,
+            (*ask.path, "securityContext", "privileged"),
+            f"{ask.role} {ask.name!r} is privileged and may run on an SGX node: it opens every SGX device there,"
+            " the provision device too, without asking",
+            "drop privileged, or let the cluster's owner add the namespace to exemptNamespaces of the admission policy",
+        )
+        for ask in subject.privileged
+    ]
+
+
+def _annotations(before: Subject, after: Subject) -> list[Finding]:
+    return [
+        refuse(
+            "annotation.changed",
+            ("metadata", "annotations", key),
+            f"expected it as the pod was made with: {before.annotations.get(key)!r},"
+            f" seen {after.annotations.get(key)!r}",
+            "make a new pod",
+        )
+        for key in GUARDED_ANNOTATIONS
+        if before.annotations.get(key) != after.annotations.get(key)
+    ]
+
+
+def _judge(court: _Court, images: Sequence[ContainerImage], namespace: str, world: World, *, is_gated: bool) -> None:
+    """Every image by digest, with an accepting verdict; or, where the gate holds the pod, with none yet."""
+    for one in images:
+        if not one.image.is_pinned:
+            court.gate(
+                "gate.not-pinned",
+                one.path,
+                f"{one.where}: expected an image by digest, seen {one.image.build()}",
+                "its name was changed after Bastide's mutating webhook, or no digest was to be had: name it by digest",
+            )
+            continue
+        judgement = world.judge(one, namespace)
+        if judgement.standing is Standing.REFUSED:
+            for reason in judgement.reasons:
+                court.gate("gate.refused", one.path, f"{one.where}: {reason}")
+        elif judgement.standing is Standing.UNKNOWN and not is_gated:
+            court.retry.append(
+                f"{dotted(one.path)}: {one.where}: {one.image.build()} has not been inspected yet, retry; controllers"
+                " try again by themselves [gate.unknown]"
+            )
+
+
+def _released(court: _Court, review: Review, after: Subject, world: World) -> None:
+    """The gate is off: by whom, and are all images accepted."""
+    if review.user != world.controller:
+        court.findings.append(
+            refuse(
+                "gate.removed",
+                ("spec", "schedulingGates"),
+                f"{SCHEDULING_GATE} is taken off by {review.user!r}; only {world.controller!r} may do so",
+                "wait for its verdict: `kubectl describe pod` shows events and the annotation bastide.dev/gate",
+            )
+        )
+        return
+    if court.mode is not GateMode.OFF:
+        _judge(court, after.images, review.namespace, world, is_gated=False)

@@ -1,0 +1,45 @@
+"""What a review is judged by: the owner's policy, and what the cluster is like at this moment."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bastide.cluster.admission.subject import ContainerImage
+from bastide.cluster.gate.verdict import Standing
+from bastide.pods.policy import AdmissionPolicy
+from bastide.units import Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What is kept of a verdict on an image.
+
+    Attributes:
+        standing: accepted, refused, or unknown (nobody looked into it yet).
+        reasons: why it is not accepted, each with what to do.
+    """
+
+    standing: Standing
+    reasons: tuple[str, ...] = ()
+
+
+Judge = Callable[[ContainerImage, str], Judgement]
+"""The signer gate's answer about a pinned image in a namespace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything that an answer depends on, besides the review.
+
+    Attributes:
+        policy: the admission policy.
+        declared_classes: bytes of allocatable EPC of each node class that the policy names.
+        present_epc: bytes of allocatable EPC of each node that runs now.
+        controller: user name of the one who may take the scheduling gate off.
+        judge: the signer gate.
+    """
+
+    policy: AdmissionPolicy
+    declared_classes: Mapping[str, Bytes]
+    present_epc: tuple[Bytes, ...]
+    controller: str
+    judge: Judge
