@@ -1,4 +1,4 @@
-"""Seed corpora of the quote verification targets, made from self-made values: ``python fuzz/make_corpora.py FOLDER``.
+"""Seed corpora of the targets that read bytes, made from self-made values: ``python fuzz/make_corpora.py FOLDER``.
 
 Writes ``FOLDER/<target>/<seed>`` for every target named below. Nothing real is in it: platforms, keys and documents
 are the simulation's.
@@ -14,12 +14,34 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from bastide.sgx.certification import PlatformIdentification
 from bastide.sgx.types import CpuSvn, Svn
 from bastide.sim.intel import platform
+from support.enclave_files import (
+    PAGE,
+    REG_RW,
+    REG_RX,
+    SEGMENTS,
+    TABLE,
+    THREAD,
+    Blob,
+    Elf,
+    OeFile,
+    PlainMeasurer,
+    Repeat,
+    Sec,
+    intel_enclave,
+    note,
+    signed_intel_enclave,
+)
+from support.images import Member, docker_save, layout, packed, tar
 from support.quotes import TEE_TCB_SVN, good_world, td_world
-from support.sgx_values import later_quote, quote, report_body, td_report, td_report15_ex
+from support.sgx_values import later_quote, quote, report_body, sigstruct, td_report, td_report15_ex
 
 
 def seeds() -> dict[str, dict[str, bytes]]:
     """Seeds by target and name."""
+    return {**_quote_seeds(), **_enclave_seeds()}
+
+
+def _quote_seeds() -> dict[str, dict[str, bytes]]:
     enclave, td = good_world(), td_world(current=TEE_TCB_SVN)
     by_ppid = PlatformIdentification(
         type=1, ppid=bytes(16), cpu_svn=CpuSvn(bytes(16)), pce_svn=Svn(1), pce_id=bytes(2)
@@ -52,6 +74,47 @@ def seeds() -> dict[str, dict[str, bytes]]:
             "hex": enclave.collateral.pck_crl.hex().encode(),
             "revoking": replace(enclave, pck_crl=replace(enclave.pck_crl, revoked=(1, 2**150))).collateral.pck_crl,
         },
+    }
+
+
+def _enclave_seeds() -> dict[str, dict[str, bytes]]:
+    member = Member("app/e.so", signed_intel_enclave())
+    links = (Member("lib", symlink="../usr"), Member("lib/a", b"x" * 600), Member("b", hard_link="lib/a"))
+    root = tar(member, *links, Member("d/"), Member("d/.wh..wh..opq"), Member(".wh.b"), Member("n" * 200, b"x"))
+    two = [root, tar(Member("app/.wh.e.so"))]
+    return {
+        "fuzz_elf": {
+            "intel": signed_intel_enclave(),
+            "open_enclave": OeFile(sigstruct=sigstruct()).build(),
+            "text": Elf(segments=SEGMENTS, sections=(Sec(name=".rela.dyn", type=4, data=bytes(48)),)).build(),
+        },
+        "fuzz_intel_metadata": {
+            "one": note([Blob(sigstruct=sigstruct(), patches=((0x40, b"patch"),)).build()]),
+            "three": note([Blob(version=version).build() for version in ((1, 3), (2, 1), (3, 1))]),
+            "elrange": note([Blob(version=(12, 1), elrange=(PAGE, 0, 0x100000)).build()]),
+            "group": note([Blob(table=(*TABLE, Repeat(entries=len(THREAD), times=2, step=0x10000))).build()]),
+        },
+        "fuzz_open_enclave": {
+            "signed": OeFile(sigstruct=sigstruct()).build(),
+            "large": OeFile(heap=1000, stack=5, threads=3).build(),
+        },
+        "fuzz_sgxs": {
+            "pages": bytes(PlainMeasurer(1 << 20).pages(0, REG_RX, b"x").bare(0x4000, REG_RW, 3).stream),
+            "many": bytes(PlainMeasurer(1 << 20).pages(0, REG_RX, b"x" * 9 * PAGE).stream),
+        },
+        "fuzz_gramine_manifest": {
+            "small": b'[sgx]\nenclave_size = "16M"\nmax_threads = 2\nedmm_enable = true\n',
+            "files": b'sgx.enclave_size = "1G"\n[[sgx.trusted_files]]\nuri = "file:/a"\nsha256 = "00"\n',
+        },
+        "fuzz_image": {
+            "root": root,
+            "root_gzip": packed(root, "gzip"),
+            "root_zstd": packed(root, "zstd"),
+            "oci": layout(two).archive(),
+            "oci_zstd": layout(two, compression="zstd").archive(),
+            "docker": docker_save(two),
+        },
+        "fuzz_sigstruct": {"one": sigstruct().build(), "unsigned": intel_enclave()[-1808:]},
     }
 
 

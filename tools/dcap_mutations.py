@@ -24,6 +24,8 @@ SECONDS = 120
 """Longest that the tests of one mutation may take."""
 
 KNOWN_BUGS = "tests/unit/dcap/test_known_bugs.py"
+CERTIFICATES = "tests/unit/dcap/test_dcap_certificate.py"
+DOCUMENTS = "tests/unit/dcap/test_dcap_document.py"
 REMEMBERED = "tests/unit/dcap/test_dcap_verifier.py"
 
 
@@ -174,6 +176,23 @@ MUTATIONS = (
         "return public_point(certificate) == self.public_point",
         "return common_name(certificate.subject) == self.name",
     ),
+    _mutation(
+        11,
+        "own signature of a root",
+        "dcap/certificate.py",
+        "root.fingerprint in self._anchor.self_signed",
+        "True",
+        CERTIFICATES,
+    ),
+    _mutation(
+        9,
+        "nothing lost in compact JSON",
+        "dcap/document.py",
+        "return members if same and _WRITER.encode(parts) == raw else None",
+        "return members",
+        DOCUMENTS,
+    ),
+    _mutation(9, "bounds of compact JSON", "dcap/document.py", " or not _is_flat(raw):", ":", DOCUMENTS),
     _mutation(
         12,
         "last instant of a document",

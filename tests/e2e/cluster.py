@@ -1,6 +1,7 @@
 """A whole cluster of one node in a box, and short ways to its pods."""
 
 import datetime
+import http.client
 import time
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 import yaml
 
 from e2e import config
-from e2e.api import Api, eventually
-from e2e.box import Box
+from e2e.api import Api, connect_in, eventually
+from e2e.box import Box, Part
 from e2e.certs import NODE_NAME, make_certificates
 from e2e.images import BUSYBOX, write_images
 
@@ -98,6 +99,21 @@ class Cluster:
     def api_of(self, token: str) -> Api:
         """A client with the rights of ``token``."""
         return Api(lambda: self.box.network, self._pki, token)
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Status and body of a page of the agent."""
+        connection = http.client.HTTPConnection("127.0.0.1", 9109, timeout=10)
+        connection.sock = connect_in(self.box.network, ("127.0.0.1", 9109))
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def agent_with(self, *options: str) -> Part:
+        """The agent as another part, with more options; not started, and never beside the usual one."""
+        return self.box.part("agent-with-options", *config.agent(self._folder, self.root), *options)
 
     def bastide(self, *arguments: str, check: bool = True) -> str:
         """What our command prints, run in the box; as administrator where it asks the API server."""

@@ -1,6 +1,5 @@
 """What `bastide node agent` keeps true of its Node object on a real API server and kubelet."""
 
-import http.client
 import signal
 import time
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from e2e.api import connect_in, eventually
+from e2e.api import eventually
 from e2e.certs import NODE_NAME
 from e2e.cluster import EPC_BYTES, NODE, Cluster, busybox_pod, container_id
 
@@ -23,18 +22,6 @@ PROMISED_SECONDS = 5
 def our_labels(node: dict[str, Any]) -> dict[str, str]:
     """Labels of our prefix."""
     return {name: value for name, value in node["metadata"]["labels"].items() if name.startswith("bastide.dev/")}
-
-
-def page(cluster: Cluster, path: str) -> tuple[int, str]:
-    """Status and body of a page of the agent."""
-    connection = http.client.HTTPConnection("127.0.0.1", 9109, timeout=10)
-    connection.sock = connect_in(cluster.box.network, ("127.0.0.1", 9109))
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
 
 
 def require_offered(cluster: Cluster) -> None:
@@ -67,7 +54,7 @@ def test_the_agent_says_that_it_is_ready(cluster: Cluster) -> None:
 
 
 def _require_page(cluster: Cluster, path: str) -> None:
-    status, body = page(cluster, path)
+    status, body = cluster.page(path)
     assert (status, body) == (200, "ok\n")
 
 
@@ -153,7 +140,7 @@ def test_an_agent_that_starts_without_a_driver_parks_and_goes_to_work_when_one_a
         cluster.agent.start()
         # Capacity and labels are from the time before: they would draw pods that cannot run here.
         eventually(lambda: _require_bare(cluster))
-        assert page(cluster, "/readyz") == (200, "ok: parked, no SGX on this node\n")
+        assert cluster.page("/readyz") == (200, "ok: parked, no SGX on this node\n")
     finally:
         cluster.box.run("mknod", "-m", "660", "/dev/sgx_enclave", "c", "10", "229")
     require_offered(cluster)

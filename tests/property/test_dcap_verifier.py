@@ -17,7 +17,11 @@ from support.sgx_values import attributes
 SECOND = timedelta(seconds=1)
 END = ISSUED + timedelta(days=30)
 INSTANTS = (AT, ISSUED - SECOND, ISSUED, END - SECOND, END, END + SECOND, AT + timedelta(days=9999))
-POLICIES = (STRICT, INTEL, AppraisalPolicy(name="grace", accepted_statuses=frozenset(TcbStatus), platform_grace=END - AT))
+POLICIES = (
+    STRICT,
+    INTEL,
+    AppraisalPolicy(name="grace", accepted_statuses=frozenset(TcbStatus), platform_grace=END - AT),
+)
 WORLDS = (good_world(), td_world(), td_world(current=TEE_TCB_SVN))
 QUOTES = tuple(world.quote.build() for world in WORLDS)
 PREPARED = tuple(PreparedCollateral.of(world.collateral, world.root) for world in WORLDS)

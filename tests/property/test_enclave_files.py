@@ -10,7 +10,7 @@ from bastide.enclave.elf import ElfImage
 from bastide.enclave.gramine import Manifest
 from bastide.enclave.inspect import inspect
 from bastide.enclave.layout import MAX_HASHED, EnclaveLayout, PageRun
-from bastide.enclave.locate import locate
+from bastide.enclave.locate import header_places, locate
 from bastide.enclave.read import read_enclave
 from bastide.errors import MalformedError
 from bastide.sgx.secs import SecInfo
@@ -123,6 +123,17 @@ def test_any_layout_measures_like_its_pages_one_by_one(data: st.DataObject) -> N
     layout = EnclaveLayout(size=1 << 32, ssa_frame_size=1, runs=tuple(runs))
     assert layout.measure().digest() == expected.digest()
     assert layout.hashed == len(expected.stream)
+
+
+HEADER = sigstruct().build()[:12]
+PIECES = st.sampled_from([HEADER, HEADER[:4], HEADER[4:], b"\xe1", b"\xe1" * 40, HEADER[:11], b"\0", b"x" * 50])
+
+
+@given(parts=st.lists(PIECES, max_size=40))
+def test_headers_are_found_wherever_they_stand_however_dense_their_rare_byte(parts: list[bytes]) -> None:
+    content = b"".join(parts)
+    places = [at for at in range(len(content)) if content[at : at + 12] == HEADER]
+    assert list(header_places(content)) == places
 
 
 def test_a_million_sections_are_refused() -> None:

@@ -15,15 +15,20 @@ from bastide.node.ports import Hardware
 
 
 class DeafKubelet(rpc.RegistrationServicer):
-    """Counts registrations and never dials; refuses the first ``refusals`` of them."""
+    """Counts registrations and never dials; refuses the first ``refusals`` of them.
+
+    ``patience`` is how many seconds the last one was ready to wait for the answer.
+    """
 
     def __init__(self, *, refusals: int = 0) -> None:
         self.registered: list[str] = []
         self.asked = 0
+        self.patience = 0.0
         self._refusals = refusals
 
     async def Register(self, request: pb.RegisterRequest, context: grpc.aio.ServicerContext) -> pb.Empty:
         self.asked += 1
+        self.patience = context.time_remaining() or 0.0
         if self.asked <= self._refusals:
             await context.abort(grpc.StatusCode.UNKNOWN, "not now")
         self.registered.append(request.resource_name)

@@ -61,9 +61,9 @@ class Postgres:
         initdb += ["--auth=scram-sha-256", f"--pwfile={self._password_file()}"]
         self._run("initdb", *initdb).wait(_START_SECONDS)
 
-    def start(self) -> None:
-        """Start, and wait until it answers."""
-        settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+    def start(self, **changes: str) -> None:
+        """Start, and wait until it answers; ``changes`` are settings."""
+        settings = [f"-c{name}={value}" for name, value in {**_SETTINGS, **changes}.items()]
         where = [*("-D", str(self.folder / "data"), "-k", str(self.folder), "-p", str(self.port))]
         self._process = self._run("postgres", *where, *settings)
         deadline = time.monotonic() + _START_SECONDS

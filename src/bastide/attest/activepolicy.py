@@ -37,14 +37,6 @@ class _Read:
     active: ActivePolicy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading:
-    """A policy that is being read."""
-
-    began: float
-    task: asyncio.Task[_Read]
-
-
 class PolicyShelf:
     """The policies of one tenant."""
 
@@ -53,7 +45,7 @@ class PolicyShelf:
         self._store = store
         self._fresh_for = FRESH_SECONDS if store.shared else math.inf
         self._known: dict[Kind, _Read] = {}
-        self._reading: dict[Kind, _Reading] = {}
+        self._reading: dict[Kind, asyncio.Task[_Read]] = {}
 
     async def policy(self, kind: Kind) -> ActivePolicy:
         """The policy in force for a kind of evidence.
@@ -64,7 +56,7 @@ class PolicyShelf:
         asked = asyncio.get_running_loop().time()
         known = self._known.get(kind)
         while known is None or asked >= known.began + self._fresh_for:
-            known = await self._read(kind, asked)
+            known = await self._read(kind)
         return known.active
 
     def forget(self, kind: Kind) -> None:
@@ -77,26 +69,24 @@ class PolicyShelf:
         if self._store.shared:
             await asyncio.sleep(FRESH_SECONDS)
 
-    async def _read(self, kind: Kind, asked: float) -> _Read:
-        """Read, or share what others are reading if they began late enough."""
+    async def _read(self, kind: Kind) -> _Read:
+        """Read, or share what others are reading; that may have begun too early, and then it is read once more."""
         reading = self._reading.get(kind)
-        if reading is None or asked >= reading.began + self._fresh_for:
-            began = asyncio.get_running_loop().time()
-            reading = _Reading(began=began, task=asyncio.create_task(self._load(kind, began), name="policy"))
-            self._reading[kind] = reading
-            reading.task.add_done_callback(lambda task: self._done(kind, task))
-        return await asyncio.shield(reading.task)
+        if reading is None:
+            reading = self._reading[kind] = asyncio.create_task(self._load(kind), name="policy")
+            reading.add_done_callback(lambda task: self._done(kind, task))
+        return await asyncio.shield(reading)
 
     def _done(self, kind: Kind, task: asyncio.Task[_Read]) -> None:
         failed = task.cancelled() or task.exception() is not None
-        reading = self._reading.get(kind)
-        if reading is None or reading.task is not task:
+        if self._reading.get(kind) is not task:
             return  # it is older than a change
         del self._reading[kind]
         if not failed:
             self._known[kind] = task.result()
 
-    async def _load(self, kind: Kind, began: float) -> _Read:
+    async def _load(self, kind: Kind) -> _Read:
+        began = asyncio.get_running_loop().time()
         jws = await self._store.policy(self._config.name, kind)
         known = self._known.get(kind)
         active = known.active if known is not None and known.jws == jws else _active(jws, self._config.default_policy)

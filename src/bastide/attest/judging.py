@@ -31,7 +31,7 @@ from bastide.dcap import PreparedCollateral, Verdict
 from bastide.errors import PolicyError
 from bastide.policy.evaluate import STEP_BUDGET
 from bastide.policy.syntax import SectionKind
-from bastide.sgx.quote import Quote
+from bastide.sgx.quote import TEE_SGX, Quote, QuoteParts
 from bastide.sgx.report import ReportBody
 from bastide.token.claims import CollateralHashes
 from bastide.token.jose import Signer
@@ -76,15 +76,15 @@ class Judge:
             return None
         if self._config.profile is not Profile.STRICT and document.program.sections[SectionKind.CONFIGURATION]:
             return None  # a baseline may be asked for
-        quote = Quote.parse(request.quote)
-        report = quote.report_body
-        found = self._collateral.at_hand(quote, case.now)
+        parts = QuoteParts.cut(request.quote)
+        found = self._collateral.at_hand(parts, case.now) if parts.tee_type == TEE_SGX else None
         if found is None:
             return None
         verifier = self._verifiers.of(found, self._config.profile.appraisal(None))
-        verdict = verifier.verify_known(request.quote, case.now)
+        verdict = verifier.verify_known(parts, case.now)
         if verdict is None:
             return None
+        report = ReportBody.parse(parts.body, strict=False)  # as quotes are read
         answer = self._concluded(case, report, verifier, verdict, steps=FEW_STEPS)
         if isinstance(answer, Refused) and answer.refused_by.name == POLICY_FAILURE:
             self._remember_long(document.hash)
@@ -110,7 +110,7 @@ class Judge:
             by = _no_collateral(self._collateral.absence(quote), baseline)
             return _judged(case, _refused(INVALID_PARAMETER, by), None)
         verifier = self._verifiers.of(found, self._config.profile.appraisal(baseline))
-        verdict = verifier.verify(case.request.quote, case.now)
+        verdict = verifier.verify(quote, case.now)
         return _judged(case, self._concluded(case, report, verifier, verdict, steps=STEP_BUDGET), found)
 
     def _concluded(

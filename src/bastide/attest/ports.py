@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from bastide.dcap import PreparedCollateral
-from bastide.sgx.quote import Quote
+from bastide.sgx.quote import Quote, QuoteParts
 
 HASH_SIZE = 32
 
@@ -193,8 +193,8 @@ class CollateralSource(Protocol):
             UnavailableError: ``collateral.upstream.*``: there may be some, and it cannot be had now.
         """
 
-    def at_hand(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
-        """As ``find``, of what is here already: never waits. None does not say that there is none."""
+    def at_hand(self, parts: QuoteParts, at: datetime) -> PreparedCollateral | None:
+        """What ``find`` gives for a platform seen before; never waits, and None does not say that there is none."""
 
     def absence(self, quote: Quote) -> str:
         """Why ``find`` has found none for ``quote``: what was seen, for people."""

@@ -12,7 +12,7 @@ from threading import Lock
 
 from bastide.dcap import AppraisalPolicy, PreparedCollateral, Verdict, Verifier, collateral_hashes
 from bastide.pki.chain import TrustAnchor
-from bastide.sgx.quote import QuoteParts
+from bastide.sgx.quote import Quote, QuoteParts
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class SharedVerifier:
     _verifier: Verifier
     _lock: Lock = field(default_factory=Lock)
 
-    def verify(self, quote: QuoteParts, at: datetime) -> Verdict:
+    def verify(self, quote: Quote, at: datetime) -> Verdict:
         """Judge a quote; waits for other threads."""
         with self._lock:
             return self._verifier.verify(quote, at)

@@ -101,7 +101,7 @@ def size(file: Path, libpal: Path | None, processes: int, node: str | None, *, e
     Exit codes: 0 good, 2 bad input, 3 it does not fit into the EPC of --node.
     """
     node_class = find_class(node) if node else None
-    needed = size_enclave(load_enclave(file, libpal=libpal), processes=processes, edmm=edmm)
+    needed = size_enclave(load_enclave(file, libpal=libpal, look_beside=False), processes=processes, edmm=edmm)
     fits = fit(needed.grown.size, node_class) if node_class else None
     if as_json:
         shown = {**size_json(needed), "node": fit_json(fits) if fits else None}

@@ -45,15 +45,17 @@ def map_file(path: Path) -> Image:
         raise ConfigError("file.unreadable", message, where=str(path)) from error
 
 
-def load_enclave(path: Path, *, sig: Path | None = None, libpal: Path | None = None) -> EnclaveFile:
+def load_enclave(
+    path: Path, *, sig: Path | None = None, libpal: Path | None = None, look_beside: bool = True
+) -> EnclaveFile:
     """Read an enclave file; the ``.sig`` of Gramine and Fortanix is looked for beside it where none is named.
 
     Raises:
-        ConfigError: ``file.unreadable``.
+        ConfigError: ``file.unreadable``, ``enclave.sig.shared``.
         MalformedError: what ``read_enclave`` raises.
     """
     image = map_file(path)
-    sig = sig or sig_beside(path, image)
+    sig = sig or (sig_beside(path, image) if look_beside else None)
     return read_enclave(
         image,
         str(path),

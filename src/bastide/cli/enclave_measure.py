@@ -174,7 +174,7 @@ def _one(file: Path, *, libpal: Path | None) -> _Outcome:
 
 def _print(screen: Screen, outcomes: Sequence[_Outcome]) -> None:
     for outcome in outcomes:
-        screen.section(outcome.file)
+        screen.line((outcome.file, "bold underline"))
         if outcome.failure is None:
             outcome.print(screen)
         else:

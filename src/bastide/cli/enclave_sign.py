@@ -10,13 +10,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from bastide.cli.enclave_files import bar, bytes_in, load_all_found, load_enclave, map_file, sig_beside, sig_path
+from bastide.cli.enclave_files import bar, bytes_in, load_all_found, load_enclave, map_file, sharing_sig, sig_path
 from bastide.cli.enclave_report import sigstruct_json
 from bastide.cli.files import read_file
 from bastide.cli.screen import Screen
 from bastide.enclave.claims import vouched_claim
 from bastide.enclave.find import LARGEST_ENCLAVE, find
-from bastide.enclave.measure import measure
+from bastide.enclave.measure import measure, pages_to_measure
 from bastide.enclave.output import write_whole
 from bastide.enclave.sign import DebugTerm, SigningPlan, Terms, attach, plan_bare, plan_image
 from bastide.enclave.signers import repository_of
@@ -152,18 +152,21 @@ def _plan(file: Path, terms: Terms, libpal: Path | None) -> SigningPlan:
         return plan_image(read_file(str(file), largest=LARGEST_ENCLAVE), terms)
     # A .sig that is there from an earlier signing gives the terms that are not given.
     earlier = sig if sig.is_file() and not sharing_sig(file, sig) else None
-    enclave = read_enclave(
-        image,
-        str(file),
-        sig=read_file(str(earlier), largest=SIGSTRUCT_SIZE) if earlier else None,
-        libpal=map_file(libpal) if libpal else None,
-    )
-    with bar(f"measuring {file}", 0):
-        (measured,) = measure(enclave)
+    enclave = load_enclave(file, sig=earlier, libpal=libpal, look_beside=False)
+    with bar(f"measuring {file}", pages_to_measure(enclave)) as advance:
+        (measured,) = measure(enclave, progress=advance)
     if measured.mr_enclave is None:
         message = "MRENCLAVE cannot be computed from this file"
         raise MalformedError("enclave.sign.kind", message, hint=enclave.note or _BARE_HINT, where=str(file))
     return plan_bare(enclave.kind, measured.mr_enclave, terms, measured.block.sigstruct)
+
+
+def _sig_to_write(file: Path) -> Path:
+    sig = sig_path(file, map_file(file)) or file
+    if other := sharing_sig(file, sig):
+        message = f"{sig.name} would stand for {file.name} and for {other.name}"
+        raise ConfigError("enclave.sig.shared", message, hint="say where to write with --output", where=str(file))
+    return sig
 
 
 def _signed(plan: SigningPlan, options: _Options) -> SigStruct:

@@ -120,8 +120,8 @@ def _read(argument: str, largest: int) -> bytes:
     try:
         return read_file(argument, largest=largest)
     except MalformedError as error:
-        hint = "check the path: what is asked for here is smaller"
-        raise MalformedError(error.code, error.message, hint=hint, where=error.where) from None
+        smaller = "check the path: what is asked for here is smaller"
+        raise MalformedError(error.code, error.message, hint=smaller, where=error.where) from None
     except ConfigError as error:
         hint = "name a file" if Path(argument).is_dir() else error.hint
         raise ConfigError(error.code, error.message, hint=hint, where=error.where) from None

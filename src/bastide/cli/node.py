@@ -20,12 +20,10 @@ from bastide.kube.access import ClusterAccess, in_cluster, of_kubeconfig
 from bastide.kube.client import ApiClient, resource_path
 from bastide.node.build import NodeOptions, build_node
 from bastide.node.devices import DeviceLimits
-from bastide.node.doctor_pods import PodsSeen
 from bastide.node.keeper import KeeperSettings, nodes_of_ours, release
-from bastide.node.livepods import PodName, see_pods
 from bastide.node.machine.around import read_facts
 from bastide.node.machine.bundle import build_bundle, node_files
-from bastide.node.machine.capture import INDEX, capture
+from bastide.node.machine.capture import capture
 from bastide.node.machine.reach import ask_collateral
 from bastide.node.nodeobject import STARTUP_TAINT
 from bastide.pods.tree import at, text
@@ -74,14 +72,6 @@ _kubeconfig = click.option(
 )
 _count = click.IntRange(min=1)
 _node_name = click.option("--node-name", envvar="NODE_NAME", default="", help="Node object; default: $NODE_NAME.")
-_pod_resources = click.option(
-    "--pod-resources",
-    metavar="SOCKET",
-    type=click.Path(path_type=Path),
-    default=_DEFAULTS.pod_resources,
-    show_default=True,
-    help="Where the kubelet tells which pod holds which devices.",
-)
 
 
 @group.command()
@@ -96,14 +86,19 @@ _pod_resources = click.option(
 @click.option("--reach", is_flag=True, help="Also ask whether the configured collateral service answers.")
 @_node_name
 @_kubeconfig
-@_pod_resources
+@click.option(
+    "--pod-resources",
+    metavar="SOCKET",
+    type=click.Path(path_type=Path),
+    help="Where the kubelet tells which pod holds which devices; default: its usual place below --root.",
+)
 @click.option("--pod", metavar="NAMESPACE/NAME", help="Of the node's pods look at this one only.")
 def doctor(
     root: Path | None,
     bundle: Path | None,
     node_name: str,
     kubeconfig: Path | None,
-    pod_resources: Path,
+    pod_resources: Path | None,
     pod: str | None,
     *,
     as_json: bool,
@@ -114,20 +109,22 @@ def doctor(
     With a node name, its pods' requests are read from the cluster. Exit codes: 0 nothing stands in the way, 2 bad
     input, 3 something does.
     """
+    from bastide.cli.node_pods import pods_of
     from bastide.cli.node_report import facts_json, finding_json, print_findings
     from bastide.cli.screen import Screen
     from bastide.node.doctor import examine, is_fit
 
-    only = _pod_name(pod)
     taken = capture(node_files(root))
     if bundle is not None:
         bundle.write_bytes(build_bundle(taken))
     facts = read_facts(taken)
     provider = facts.around.quote_provider
+    asks = bool(node_name) and (kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ)
+    client = _client(kubeconfig) if asks else None
     findings = examine(
         facts,
         collateral_answer=ask_collateral(provider) if reach and provider else None,
-        pods=_pods_of(root, pod_resources, only, node_name, kubeconfig),
+        pods=pods_of(root, pod_resources, client=client, node=node_name, only=pod),
     )
     fit = is_fit(findings)
     if as_json:
@@ -140,30 +137,17 @@ def doctor(
     return 0 if fit else EXIT_NO
 
 
-def _pods_of(
-    root: Path | None, pod_resources: Path, only: PodName | None, node_name: str, kubeconfig: Path | None
-) -> PodsSeen | None:
-    """None for a captured node, whose pods nobody can ask for."""
-    if root is not None and (root.is_file() or (root / INDEX).is_file()):
-        return None
-    asks = bool(node_name) and (kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ)
-    client = _client(kubeconfig) if asks else None
-    return asyncio.run(see_pods(root or Path("/"), pod_resources, client=client, node=node_name, only=only))
-
-
-def _pod_name(pod: str | None) -> PodName | None:
-    if pod is None:
-        return None
-    namespace, _, name = pod.partition("/")
-    if not namespace or not name or "/" in name:
-        raise ConfigError("node.doctor.pod", f"expected NAMESPACE/NAME, seen {pod[:100]!r}")
-    return PodName(namespace=namespace, name=name)
-
-
 @group.command()
 @_node_name
 @_kubeconfig
-@_pod_resources
+@click.option(
+    "--pod-resources",
+    metavar="SOCKET",
+    type=click.Path(path_type=Path),
+    default=_DEFAULTS.pod_resources,
+    show_default=True,
+    help="Where the kubelet tells which pod holds which devices.",
+)
 @click.option(
     "--plugin-dir",
     type=click.Path(path_type=Path),
@@ -188,6 +172,12 @@ def _pod_name(pod: str | None) -> PodName | None:
     show_default=True,
     help="The node's root file system: where the host's is mounted in a container, or a described tree (tests).",
 )
+@click.option(
+    "--cdi-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Give devices by CDI, through a file in DIR (/var/run/cdi). Default: without CDI.",
+)
 def agent(
     node_name: str,
     kubeconfig: Path | None,
@@ -202,6 +192,7 @@ def agent(
     nfd_labels: bool,
     startup_taint: str,
     root: Path,
+    cdi_dir: Path | None,
 ) -> int:
     """Offer what the node has to its kubelet and keep its EPC capacity true, until told to end.
 
@@ -217,6 +208,7 @@ def agent(
         keeper=KeeperSettings(with_nfd_labels=nfd_labels, startup_taint=startup_taint),
         listen=_address(listen),
         root=root,
+        cdi_dir=cdi_dir,
     )
     access = _access(kubeconfig) if node_name else None
     service = build_node(access, options, chance=random.Random().random)  # noqa: S311 - jitter, not a secret
@@ -228,8 +220,11 @@ def agent(
 @click.option("--node-name", default="", help="The one node to clean.")
 @click.option("--all", "every", is_flag=True, help="All nodes that an agent has worked on.")
 @_kubeconfig
+@click.option(
+    "--cdi-dir", metavar="DIR", type=click.Path(path_type=Path), help="Also remove our file from this machine's DIR."
+)
 @_json
-def cleanup(node_name: str, kubeconfig: Path | None, *, every: bool, as_json: bool) -> int:
+def cleanup(node_name: str, kubeconfig: Path | None, cdi_dir: Path | None, *, every: bool, as_json: bool) -> int:
     """Take the EPC capacity and the labels of `node agent` off nodes; stop the agents first.
 
     Running pods keep what they have. Exit codes: 0 done, 1 the API server does not answer or refuses, 2 bad input.
@@ -238,6 +233,10 @@ def cleanup(node_name: str, kubeconfig: Path | None, *, every: bool, as_json: bo
         raise ConfigError("node.cleanup.which", "expected either --node-name NAME or --all")
     client = _client(kubeconfig)
     cleaned = asyncio.run(_clean(client, node_name))
+    if cdi_dir is not None:
+        from bastide.node.cdi import remove_spec
+
+        remove_spec(cdi_dir)
     if as_json:
         click.echo(json.dumps({"cleaned": cleaned}))
     else:

@@ -24,6 +24,9 @@ from bastide.pods.tree import at, mapping, sequence, text
 from bastide.web.tls import CERTIFICATE_FILE, KEY_FILE
 
 _LOG = logging.getLogger(__name__)
+_WAIT = 0.25
+"""Seconds between two looks while there is no certificate to serve with."""
+
 _MANAGED_BY = {"app.kubernetes.io/managed-by": "bastide"}
 
 
@@ -126,7 +129,7 @@ class CertificateKeeper:
                 self.fault = ""
                 self._backoff.reset()
                 waits = not self._loaded.is_set()
-                await asyncio.sleep(min(1.0, self._settings.interval) if waits else self._settings.interval)
+                await asyncio.sleep(min(_WAIT, self._settings.interval) if waits else self._settings.interval)
 
     async def look(self) -> None:
         """Read, and do what is due.

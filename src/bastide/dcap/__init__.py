@@ -2,7 +2,7 @@
 
 ::
 
-    verdict = verify(quote, Collateral(...), datetime.now(UTC))
+    verdict = verify(quote, Collateral(...), datetime.now(UTC))  # under STRICT: verdict.policy says so
     if not verdict.acceptable:
         for check in verdict.refusals:
             print(check.name, check.expected, check.seen, check.hint)

@@ -42,6 +42,8 @@ _JSON_MEMBERS = ("QuoteHex", "quote", "report")
 _HEX = re.compile(r"(?:0[xX])?((?:[0-9A-Fa-f]\s*)+)")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----([^-]*)-----END \1-----")
+_REMARKS = re.compile(rb"(?:#[^\n]*(?:\n|\Z))+")
+"""All of them at once: a look at what follows each would take as long as the square of their number."""
 _HINT = (
     "give a quote: raw, hex, base64, PEM, with Open Enclave's header, or a certificate or JSON document that has one"
 )
@@ -92,19 +94,20 @@ def unwrap(raw: bytes) -> Unwrapped:
     """
     layers: list[Container] = []
     envelope: bytes | None = None
-    while len(layers) < MOST_LAYERS:
+    while True:
         if not 0 < len(raw) <= LARGEST_CONTAINER:
             message = f"expected 1 to {LARGEST_CONTAINER} bytes with a quote, seen {len(raw)}"
             raise MalformedError("quote.container.size", message, hint=_HINT)
         if _is_quote(raw):
             return Unwrapped(layers=tuple(layers) or (Container.RAW,), quote=raw, envelope=envelope)
+        if len(layers) == MOST_LAYERS:
+            raise MalformedError("quote.container.layers", f"expected at most {MOST_LAYERS} wrappings around a quote")
         kind, inner = _open(raw)
         if kind is Container.OPEN_ENCLAVE:
             envelope = raw
         if kind is not Container.RAW:
             layers.append(kind)
         raw = inner
-    raise MalformedError("quote.container.layers", f"expected at most {MOST_LAYERS} wrappings around a quote")
 
 
 def quote_in_report(report: bytes) -> bytes:
@@ -145,8 +148,9 @@ def _open(raw: bytes) -> tuple[Container, bytes]:
         return Container.OPEN_ENCLAVE, quote_in_report(raw)
     if raw[0] == _SEQUENCE and not raw.isascii():
         return Container.CERTIFICATE, _in_certificates([raw])
-    if raw.startswith(b"#"):
-        return Container.RAW, raw.partition(b"\n")[2]
+    remarks = _REMARKS.match(raw)
+    if remarks is not None:
+        return Container.RAW, raw[remarks.end() :]
     try:
         text = raw.decode("ascii").strip()
     except UnicodeDecodeError:

@@ -15,9 +15,9 @@ from bastide.enclave.elf import ELF_MAGIC, ElfImage
 from bastide.enclave.image import EnclaveKind
 from bastide.enclave.layers import Limits
 from bastide.enclave.layout import Image
-from bastide.enclave.locate import carve, elf_kind, locate
+from bastide.enclave.locate import carve, elf_kind, header_places, locate
 from bastide.errors import MalformedError
-from bastide.sgx.sigstruct import HEADER_START, SIGSTRUCT_SIZE, SigStruct
+from bastide.sgx.sigstruct import SIGSTRUCT_SIZE, SigStruct
 from bastide.units import MIB, format_bytes
 
 _IN_MEMORY: Final = 8 * MIB
@@ -142,6 +142,10 @@ def _finding(kind: EnclaveKind, size: int, found: list[tuple[int, bytes]], name:
     return Finding(kind=kind, size=size, signatures=tuple(signatures))
 
 
+def _has_header(piece: bytes) -> bool:
+    return next(header_places(piece), None) is not None
+
+
 class _Windows:
     """SIGSTRUCTs in a file that goes by in pieces."""
 
@@ -155,7 +159,7 @@ class _Windows:
     def take(self, piece: bytes) -> None:
         """Look at the next piece."""
         border = self._tail + piece[: SIGSTRUCT_SIZE - 1]
-        if len(self.found) <= _MOST_SIGNATURES and (HEADER_START in piece or HEADER_START in border):
+        if len(self.found) <= _MOST_SIGNATURES and (_has_header(piece) or _has_header(border)):
             window = self._tail + piece
             self.found += [(self._start + at, window[at : at + SIGSTRUCT_SIZE]) for at in carve(window)]
         if self._look_for_scone and not self.may_be_scone:

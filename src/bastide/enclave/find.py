@@ -8,6 +8,7 @@ A file that an upper layer replaces or hides is not reported.
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -242,19 +243,20 @@ def _told(pieces: Iterator[bytes], progress: Progress | None) -> Iterator[bytes]
 
 
 def _with_signatures_beside(found: list[Found]) -> Iterator[Found]:
-    """The same, with ``X.sig`` joined to the ``X.manifest.sgx`` or ``X.sgxs`` that it signs."""
+    """The same, with ``X.sig`` joined to the ``X.manifest.sgx`` or ``X.sgxs`` that it signs; not if both are there."""
     beside = {entry.path: entry for entry in found if entry.kind is EnclaveKind.SIGSTRUCT}
-    joined: dict[str, tuple[Signature, ...]] = {}
-    taken = set[str]()
-    for entry in found:
-        suffix = SIGNATURE_BESIDE.get(entry.kind, "")
-        own = beside.get(f"{entry.path.removesuffix(suffix)}.sig") if suffix else None
-        if own is not None:
-            joined[entry.path] = own.signatures
-            taken.add(own.path)
+    signed = {
+        entry.path: sig
+        for entry in found
+        if entry.kind in SIGNATURE_BESIDE
+        and (sig := f"{entry.path.removesuffix(SIGNATURE_BESIDE[entry.kind])}.sig") in beside
+    }
+    shared = Counter(signed.values())
+    joined = {path: beside[sig] for path, sig in signed.items() if shared[sig] == 1}
+    taken = {sig.path for sig in joined.values()}
     for entry in found:
         if entry.path not in taken:
-            yield replace(entry, signatures=joined.get(entry.path, entry.signatures))
+            yield replace(entry, signatures=joined.get(entry.path, entry).signatures)
 
 
 def _shown(path: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from bastide.enclave.background import BackgroundHash
 from bastide.errors import ConfigError, MalformedError
 from bastide.units import GIB, MIB, format_bytes
 
@@ -83,20 +84,21 @@ def check_digest_form(digest: str, where: str) -> str:
 
 
 def checked(pieces: Iterable[bytes], digest: str, what: str) -> Iterator[bytes]:
-    """The same pieces; after the last one their digest has been compared.
+    """The same pieces; after the last one their digest has been compared. They are hashed in a thread of their own.
 
     Raises:
         MalformedError: ``enclave.image.digest``.
     """
     algorithm, _, expected = digest.partition(":")
-    state = hashlib.new(algorithm)
-    for piece in pieces:
-        state.update(piece)
-        yield piece
-    if state.hexdigest() != expected:
+    with BackgroundHash(hashlib.new(algorithm)) as state:
+        for piece in pieces:
+            state.update(piece)
+            yield piece
+        found = state.digest().hex()
+    if found != expected:
         raise MalformedError(
             "enclave.image.digest",
-            f"expected {digest}, the content gives {algorithm}:{state.hexdigest()}",
+            f"expected {digest}, the content gives {algorithm}:{found}",
             hint="the image is damaged or was changed: pull or save it again",
             where=what,
         )

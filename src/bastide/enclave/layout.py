@@ -16,7 +16,7 @@ from typing import Protocol, overload
 
 from bastide.enclave.background import BackgroundHash
 from bastide.errors import MalformedError
-from bastide.sgx.measurement import Measurement
+from bastide.sgx.measurement import Measurement, check_ecreate
 from bastide.sgx.records import CHUNK_SIZE
 from bastide.sgx.secs import SecInfo
 from bastide.units import PAGE_SIZE
@@ -105,8 +105,8 @@ class EnclaveLayout:
         runs: pages in the order of loading.
 
     Raises:
-        MalformedError: ``enclave.layout.run``, ``enclave.layout.runs``, ``enclave.layout.range``,
-            ``enclave.layout.overlap``, ``enclave.layout.work``.
+        MalformedError: ``measurement.ecreate``, ``enclave.layout.run``, ``enclave.layout.runs``,
+            ``enclave.layout.range``, ``enclave.layout.overlap``, ``enclave.layout.work``.
     """
 
     size: int
@@ -114,6 +114,7 @@ class EnclaveLayout:
     runs: tuple[PageRun, ...]
 
     def __post_init__(self) -> None:
+        check_ecreate(self.size, self.ssa_frame_size)
         check_run_count(len(self.runs))
         for run in self.runs:
             _check_run(run, self.size)
@@ -150,9 +151,6 @@ class EnclaveLayout:
         Args:
             sink: gets the measured stream (``.sgxs``) piece by piece.
             progress: gets the number of pages done since it was called last.
-
-        Raises:
-            MalformedError: ``measurement.ecreate``.
         """
         if sum(len(run.content) for run in self.runs) < _BACKGROUND_FROM:
             return self._folded(Measurement(sink=sink), progress)

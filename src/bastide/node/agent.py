@@ -13,7 +13,8 @@ from pathlib import Path
 
 from bastide.errors import UnavailableError
 from bastide.kube.backoff import Backoff
-from bastide.node.devices import DeviceLimits, offers
+from bastide.node.cdi import by_cdi, cdi_spec, write_spec
+from bastide.node.devices import DeviceLimits, DeviceOffer, offers
 from bastide.node.epc import NO_RESERVE, epc_capacity
 from bastide.node.inventory import DeviceRole, NodeInventory
 from bastide.node.kubelet.deviceplugin import KUBELET_SOCKET, DevicePlugin, register, serving
@@ -32,6 +33,7 @@ class AgentSettings:
         plugin_dir: the kubelet's device plugin folder, absolute.
         limits: devices offered per resource.
         epc_reserve: bytes of EPC not offered to pods.
+        cdi_dir: the container runtime's CDI folder, to give devices by name; None: they are given as they are.
         hardware_interval: between two looks at the hardware; bounds how late health follows it.
         socket_interval: between two looks at the sockets; bounds how late a new kubelet is seen.
         watch_within: a registered kubelet that has not listened for so long is registered with again.
@@ -42,6 +44,7 @@ class AgentSettings:
     plugin_dir: Path = Path("/var/lib/kubelet/device-plugins")
     limits: DeviceLimits = field(default_factory=DeviceLimits)
     epc_reserve: Bytes = NO_RESERVE
+    cdi_dir: Path | None = None
     hardware_interval: float = 1.0
     socket_interval: float = 0.5
     watch_within: float = 10.0
@@ -66,6 +69,7 @@ class NodeAgent:
         self._kubelet_socket = settings.plugin_dir / KUBELET_SOCKET
         self._plugins: dict[str, DevicePlugin] = {}
         self._seen: NodeInventory | None = None
+        self._fault = ""
         for offer in offers(NodeInventory(), settings.limits):
             socket_address(settings.plugin_dir / endpoint_of(offer.resource))
 
@@ -91,7 +95,7 @@ class NodeAgent:
         if inventory == self._seen:
             return  # making hundreds of equal devices every second would be most of what an idle agent does
         self._seen = inventory
-        for offer in offers(inventory, self._settings.limits):
+        for offer in self._named(offers(inventory, self._settings.limits)):
             plugin = self._plugins.get(offer.resource)
             if plugin is not None:
                 plugin.publish(offer)
@@ -99,6 +103,23 @@ class NodeAgent:
                 # Offered from the first sight of its hardware on, and never taken back: only health changes.
                 self._plugins[offer.resource] = plugin = DevicePlugin(offer)
                 tasks.create_task(self._serve_for_ever(plugin))
+
+    def _named(self, made: tuple[DeviceOffer, ...]) -> tuple[DeviceOffer, ...]:
+        """The offers by CDI, where that is wanted and can be: else pods get the devices as they are."""
+        folder = self._settings.cdi_dir
+        spec = cdi_spec(made)
+        if folder is None or spec is None:
+            return made
+        try:
+            write_spec(folder, spec)
+        except UnavailableError as error:
+            self._seen = None  # to try again at the next look
+            if self._fault != str(error):
+                _LOG.error("%s; devices are given without CDI for now", error)
+            self._fault = str(error)
+            return made
+        self._fault = ""
+        return tuple(map(by_cdi, made))
 
     async def _serve_for_ever(self, plugin: DevicePlugin) -> None:
         settings = self._settings

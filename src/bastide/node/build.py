@@ -47,6 +47,7 @@ class NodeOptions:
         epc_reserve: bytes of EPC not offered to pods.
         node_name: the Node object to keep; empty: none is.
         keeper: how it is kept.
+        cdi_dir: the container runtime's CDI folder; None: devices are given without CDI.
         pod_resources: the kubelet's socket that tells who holds devices.
         teller: how often pods with more EPC than they asked for are told of.
         listen: host and port of the metrics and health pages.
@@ -59,6 +60,7 @@ class NodeOptions:
     epc_reserve: Bytes = NO_RESERVE
     node_name: str = ""
     keeper: KeeperSettings = field(default_factory=KeeperSettings)
+    cdi_dir: Path | None = None
     pod_resources: Path = POD_RESOURCES
     teller: TellerSettings = field(default_factory=TellerSettings)
     listen: tuple[str, int] = ("127.0.0.1", 9109)
@@ -126,7 +128,12 @@ class NodeService:
         from bastide.node.agent import AgentSettings, NodeAgent
 
         options = self._options
-        settings = AgentSettings(plugin_dir=options.plugin_dir, limits=options.limits, epc_reserve=options.epc_reserve)
+        settings = AgentSettings(
+            plugin_dir=options.plugin_dir,
+            limits=options.limits,
+            epc_reserve=options.epc_reserve,
+            cdi_dir=options.cdi_dir,
+        )
         agent = NodeAgent(self._hardware, settings, chance=self._chance)
         if self._client is None:
             return _Parts(plugins=agent, keeper=None, pods=None, teller=None)

@@ -56,11 +56,16 @@ class GrantedMount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What one container gets for its devices of one resource; how many it asked for makes no difference."""
+    """What one container gets for its devices of one resource; how many it asked for makes no difference.
+
+    Attributes:
+        cdi: name by which the container runtime finds all that; empty: it is given as it is here.
+    """
 
     device_nodes: tuple[GrantedNode, ...] = ()
     mounts: tuple[GrantedMount, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    cdi: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ def examine(
     return (
         *(check(facts) for check in checks),
         *service_findings(facts, collateral_answer),
-        *pod_findings(pods or PodsSeen(), facts.inventory.epc_total),
+        *pod_findings(pods, facts.inventory.epc_total),
     )
 
 

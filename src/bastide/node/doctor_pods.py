@@ -12,6 +12,13 @@ from bastide.node.podshere import PodHere
 from bastide.pods.resources import ENCLAVE
 from bastide.units import Bytes, format_bytes
 
+_DEVICES = "node.pods.devices"
+_EPC = "node.pods.epc"
+_UNCOUNTED = "node.pods.uncounted"
+_OVER_REQUEST = "node.pods.over-request"
+NAMES = (_DEVICES, _EPC, _UNCOUNTED, _OVER_REQUEST)
+"""Of the checks, in their order."""
+
 _MOST_NAMED = 20
 
 
@@ -25,18 +32,26 @@ class PodsSeen:
         usage: of EPC, by the kernel.
     """
 
-    held: tuple[Held, ...] | str = "not captured: only the live node tells"
-    pods: tuple[PodHere, ...] | str = "not captured: only the cluster tells"
+    held: tuple[Held, ...] | str
+    pods: tuple[PodHere, ...] | str
     usage: EpcUsage = field(default_factory=EpcUsage)
 
 
-def pod_findings(seen: PodsSeen, epc_total: Bytes) -> tuple[Finding, ...]:
-    """Findings on pods, always the same checks in the same order; ``epc_total`` is the node's EPC in bytes."""
+def pod_findings(seen: PodsSeen | None, epc_total: Bytes) -> tuple[Finding, ...]:
+    """Findings on pods, always the same checks in the same order.
+
+    Args:
+        seen: None: nobody looked.
+        epc_total: the node's EPC in bytes.
+    """
+    if seen is None:
+        meaning = "only a live node tells of its pods, and nothing captured does"
+        return tuple(_found(name, Level.INFO, "not looked at", meaning) for name in NAMES)
     return (_devices(seen), _requests(seen, epc_total), _uncounted(seen), _over_request(seen))
 
 
 def _devices(seen: PodsSeen) -> Finding:
-    name = "node.pods.devices"
+    name = _DEVICES
     if isinstance(seen.held, str):
         return _unseen(name, seen.held, "look from the node itself, as root")
     if not seen.held:
@@ -51,7 +66,7 @@ def _resources(held: Iterable[Held]) -> str:
 
 
 def _requests(seen: PodsSeen, epc_total: Bytes) -> Finding:
-    name = "node.pods.epc"
+    name = _EPC
     if isinstance(seen.pods, str):
         return _unseen(name, seen.pods, _ASK_CLUSTER)
     asking = sorted((pod for pod in seen.pods if pod.requested), key=lambda pod: -pod.requested)
@@ -68,7 +83,7 @@ def _requests(seen: PodsSeen, epc_total: Bytes) -> Finding:
 
 
 def _uncounted(seen: PodsSeen) -> Finding:
-    name = "node.pods.uncounted"
+    name = _UNCOUNTED
     if isinstance(seen.held, str):
         return _unseen(name, seen.held, "look from the node itself, as root")
     if isinstance(seen.pods, str):
@@ -87,7 +102,7 @@ def _uncounted(seen: PodsSeen) -> Finding:
 
 
 def _over_request(seen: PodsSeen) -> Finding:
-    name = "node.pods.over-request"
+    name = _OVER_REQUEST
     if seen.usage.resident is None:
         meaning = "nobody can tell who holds more EPC than asked for; the size of mappings proves nothing"
         return _found(name, Level.INFO, "the kernel does not tell what each pod holds", meaning)

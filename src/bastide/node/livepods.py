@@ -1,4 +1,4 @@
-"""Looking at the pods of a live node: by its kubelet, by the API server, by the kernel; each as far as it may be asked."""
+"""The pods of a live node, asked of its kubelet, of the API server and of the kernel, each as far as it tells."""
 
 import asyncio
 from dataclasses import dataclass

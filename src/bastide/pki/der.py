@@ -163,9 +163,10 @@ def _integer(content: bytes, offset: int) -> int:
 
 
 def _oid(content: bytes, offset: int) -> str:
-    rest = content.removeprefix(_SGX_ARC)
-    if rest is not content and rest.isascii():  # the same name as below, sooner: each arc that follows is one octet
-        return ".".join((_SGX_ARC_NAME, *map(str, rest)))
+    if content.startswith(_SGX_ARC):
+        rest = content[len(_SGX_ARC) :]
+        if rest.isascii():  # the same name as below, sooner: each arc that follows is one octet
+            return ".".join((_SGX_ARC_NAME, *map(str, rest)))
     arcs: list[int] = []
     arc = octets = 0
     for octet in content:

@@ -63,7 +63,7 @@ class Measurement:
         """Begin an enclave of ``size`` bytes whose SSA frames have ``ssa_frame_size`` pages."""
         if self._size:
             raise MalformedError("measurement.order", "expected one ECREATE, seen a second")
-        _check_ecreate(size, ssa_frame_size)
+        check_ecreate(size, ssa_frame_size)
         self._size = size
         self._take(_ECREATE_RECORD.pack(ECREATE_TAG, ssa_frame_size, size))
 
@@ -152,7 +152,12 @@ class Measurement:
             )
 
 
-def _check_ecreate(size: int, ssa_frame_size: int) -> None:
+def check_ecreate(size: int, ssa_frame_size: int) -> None:
+    """Refuse arguments that ECREATE refuses: bytes of the enclave, pages of an SSA frame.
+
+    Raises:
+        MalformedError: ``measurement.ecreate``.
+    """
     if not 2 * PAGE_SIZE <= size <= _MAX_SIZE or size & (size - 1) or not 0 < ssa_frame_size < 1 << 32:
         raise MalformedError(
             "measurement.ecreate",

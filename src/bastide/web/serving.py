@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from bastide.errors import BastideError, ConfigError
+from bastide.web.patience import PatientProtocol
 from bastide.web.tls import ServerTls
 
 Asgi = Callable[..., Any]
@@ -34,12 +35,18 @@ class ServingLimits:
         keep_alive: how long an idle connection is kept.
         grace: how long requests under way may take at the end.
         tls_interval: between two looks at the certificate's files.
+        handshake: how long a TLS handshake may take.
+        request: how long a request may take to arrive, from the connection or its first byte to its last.
+        goodbye: how long a client may take to confirm the end of its TLS connection before it is cut.
     """
 
     connections: int = 2048
     keep_alive: int = 60
     grace: int = 10
     tls_interval: float = 2.0
+    handshake: float = 10.0
+    request: float = 20.0
+    goodbye: float = 1.0
 
 
 _LIMITS = ServingLimits()
@@ -77,7 +84,7 @@ async def serve_app(
         stop: ends the server gracefully.
         limits: bounds.
     """
-    server = _Server(_config(app, tls, limits), begun)
+    server = _Server(_config(app, tls, limits), limits, begun)
     async with asyncio.TaskGroup() as group:
         beside = [group.create_task(_watch(tls, limits.tls_interval))]
         if stop is not None:
@@ -90,7 +97,6 @@ async def serve_app(
 def _config(app: Asgi, tls: ServerTls, limits: ServingLimits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
         ws="none",
         lifespan="off",
         log_config=None,
@@ -105,18 +111,30 @@ def _config(app: Asgi, tls: ServerTls, limits: ServingLimits) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server that tells when it has begun, and ends by our signal handlers: its own would raise the signal
-    again before stores are closed."""
+    """uvicorn's server with TLS limits and patience of our own, that tells when it has begun, and ends by our signal
+    handlers: its own would raise the signal again before stores are closed."""
 
-    def __init__(self, config: uvicorn.Config, begun: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, limits: ServingLimits, begun: Callable[[], None]) -> None:
         super().__init__(config)
+        self._limits = limits
         self._begun = begun
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, and then tell."""
-        await super().startup(sockets)
-        if self.started:
-            self._begun()
+        """Listen, in uvicorn's place: it would leave handshakes 60 seconds and goodbyes 30. Then tell."""
+        loop, limits = asyncio.get_running_loop(), self._limits
+        self.servers = [
+            await loop.create_server(
+                lambda: PatientProtocol(self.config, self.server_state, patience=limits.request),
+                sock=sock,
+                ssl=self.config.ssl,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=limits.handshake,
+                ssl_shutdown_timeout=limits.goodbye,
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
+        self._begun()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

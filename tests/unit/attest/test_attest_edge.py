@@ -118,7 +118,7 @@ def test_refuses_what_is_no_base64(text: str) -> None:
 
 
 def test_reads_all_members_of_an_attestation() -> None:
-    evidence, request, draft = read_sgx(
+    request, draft = read_sgx(
         _body(
             quote="AAEC",
             runtimeData={"data": "AA", "dataType": "Binary"},
@@ -128,7 +128,7 @@ def test_reads_all_members_of_an_attestation() -> None:
             somethingNew=1,
         )
     )
-    assert (evidence, draft, request.nonce) == (b"\x00\x01\x02", "version=1.0;", "n")
+    assert (request.quote, draft, request.nonce) == (b"\x00\x01\x02", "version=1.0;", "n")
     assert (request.runtime_data, request.runtime_is_json) == (b"\x00", False)
     assert (request.init_time_data, request.init_time_is_json) == (b"{}", True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bastide.node.cdi import FILE_NAME, write_spec
 from bastide.node.machine.bundle import build_bundle
 from support.api_server import api_server
 from support.commands import CHECKOUT, bastide, refused
@@ -94,6 +95,37 @@ def test_a_bundle_that_is_none_is_bad_input(tmp_path):
     assert refused(bastide("node", "doctor", "--root", tmp_path / "y", "--json"))["code"] == "node.root.absent"
 
 
+def _findings(ran):
+    return {finding["name"]: finding for finding in ran.json["findings"]}
+
+
+def test_doctor_names_the_pods_that_ask_for_epc_and_says_what_it_could_not_ask(tmp_path):
+    (tmp_path / "host").mkdir()
+    limits = {"limits": {EPC: "10Mi"}}
+    pod = {
+        "metadata": {"namespace": "team", "name": "app", "uid": "u"},
+        "spec": {"containers": [{"resources": limits}]},
+    }
+    with api_server(NodeApi(node(), [pod])) as served:
+        access = ("--node-name", "n", "--kubeconfig", _kubeconfig(tmp_path, served.access))
+        found = _findings(bastide("node", "doctor", "--json", "--root", tmp_path / "host", *access))
+        assert "team/app 10 MiB" in found["node.pods.epc"]["seen"]
+        other = _findings(bastide("node", "doctor", "--json", "--root", tmp_path / "host", *access, "--pod", "team/x"))
+        assert other["node.pods.epc"]["seen"] == "none"
+    assert found["node.pods.devices"]["level"] == "unseen"
+    assert f"{tmp_path}/host/var/lib/kubelet/pod-resources/kubelet.sock" in found["node.pods.devices"]["seen"]
+
+
+def test_doctor_asks_nobody_about_the_pods_of_a_bundle(tmp_path):
+    found = _findings(bastide("node", "doctor", "--json", "--root", _bundle(tmp_path, sgx_node())))
+    assert found["node.pods.devices"]["seen"] == "not looked at"
+
+
+@pytest.mark.parametrize("pod", ["app", "/app", "team/", "a/b/c"])
+def test_doctor_refuses_a_pod_without_a_namespace(tmp_path, pod):
+    assert refused(bastide("node", "doctor", "--pod", pod, "--root", tmp_path, "--json"))["code"] == "node.doctor.pod"
+
+
 def _kubeconfig(folder, access):
     path = folder / "kubeconfig"
     cluster = {"name": "k", "cluster": {"server": f"http://127.0.0.1:{access.port}"}}
@@ -117,6 +149,16 @@ def test_cleanup_takes_capacity_and_labels_off_our_nodes(tmp_path, which):
         assert again.code == 0
 
 
+def test_cleanup_removes_our_cdi_file_where_that_is_asked_for(tmp_path):
+    write_spec(tmp_path / "cdi", b"{}")
+    with api_server(NodeApi(node())) as served:
+        access = ("--kubeconfig", _kubeconfig(tmp_path, served.access))
+        assert bastide("node", "cleanup", "--all", *access).code == 0
+        assert (tmp_path / "cdi" / FILE_NAME).exists()
+        assert bastide("node", "cleanup", "--all", *access, "--cdi-dir", tmp_path / "cdi").code == 0
+    assert not (tmp_path / "cdi" / FILE_NAME).exists()
+
+
 @pytest.mark.parametrize("which", [[], ["--all", "--node-name", "n"]])
 def test_cleanup_wants_to_know_which_nodes(which):
     assert refused(bastide("node", "cleanup", *which, "--json"))["code"] == "node.cleanup.which"
@@ -131,6 +173,7 @@ def test_cleanup_wants_to_know_which_nodes(which):
         (["--epc-reserve", "-1"], "node.epc.reserve"),
         (["--epc-reserve", "much"], "quantity.syntax"),
         (["--enclave-limit", "99999"], "node.devices.limit"),
+        (["--root", "/no/such/folder"], "node.root.absent"),
     ],
 )
 def test_the_agent_refuses_settings_that_make_no_sense(options, code):

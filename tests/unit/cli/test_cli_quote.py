@@ -1,7 +1,9 @@
 """``bastide quote``: what people and programs are told, and the exit codes."""
 
 import json
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -176,3 +178,55 @@ def test_real_quote_is_verified_under_intels_root() -> None:
     )
     assert (ran.code, ran.json["tcb_status"], ran.json["attested"]["kind"]) == (0, "UpToDate", "TDX 1.5 trust domain")
     assert json.dumps(ran.json["root"]) == '{"name": "Intel SGX Root CA", "simulation": false}'
+
+
+@pytest.mark.parametrize("name", ["own.toml", "strict", "intel"])
+def test_verdict_under_a_file_names_the_file_and_never_a_policy_of_ours(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("allow_debug = true")
+    arguments = (*files(good_world(), tmp_path), "--collateral", tmp_path, "--policy", tmp_path / name)
+    assert bastide(*arguments, "--json").json["policy"] == str(tmp_path / name)
+    assert bastide(*arguments).out.startswith(f"ACCEPTABLE under policy {tmp_path / name}: OK")
+
+
+def test_policy_in_a_file_of_an_odd_name_is_named_in_words_that_terminals_bear(tmp_path: Path) -> None:
+    file = tmp_path / "evil\x1b[2J.toml"
+    file.write_text("allow_debug = true")
+    ran = bastide(*files(good_world(), tmp_path), "--collateral", tmp_path, "--policy", file)
+    assert (ran.code, "\x1b" in ran.out) == (0, False)
+    assert "evil\\x1b[2J.toml" in ran.out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "at",
+    ["", "yesterday", "2026-06-01", "2026-06-01T12:00:00", "0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"],
+)
+def test_refuses_what_is_no_instant(at: str, tmp_path: Path) -> None:
+    arguments = files(good_world(), tmp_path)
+    assert refused(bastide(*arguments, "--collateral", tmp_path, "--at", at, "--json"))["code"] == "cli.time"
+
+
+def test_collateral_may_come_through_a_pipe(tmp_path: Path) -> None:
+    arguments = files(good_world(), tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    bundle = (tmp_path / "bundle").read_bytes()
+    writer = Thread(target=(tmp_path / "pipe").write_bytes, args=(bundle,), daemon=True)
+    writer.start()
+    assert bastide(*arguments, "--collateral", tmp_path / "pipe").code == 0
+    writer.join(10)
+
+
+def test_standard_input_cannot_be_two_things(tmp_path: Path) -> None:
+    files(good_world(), tmp_path)
+    ran = bastide("quote", "verify", "-", "--collateral", "-", "--json", stdin=b"x")
+    assert refused(ran)["code"] == "cli.stdin"
+
+
+def test_errors_name_the_file_once_and_say_what_to_do(tmp_path: Path) -> None:
+    cut, large = tmp_path / "cut.bin", tmp_path / "large"
+    cut.write_bytes(good_world().quote.build()[:2000])
+    large.write_bytes(bytes((1 << 20) + 1))
+    assert str(refused(bastide("quote", "show", cut, "--json"))["where"]).startswith(f"{cut}: offset")
+    error = refused(bastide("quote", "show", large, "--json"))
+    assert (error["code"], error["where"], "split" in str(error["hint"])) == ("file.too-large", str(large), False)
+    error = refused(bastide("quote", "show", tmp_path, "--json"))
+    assert (error["code"], error["where"], error["hint"]) == ("file.unreadable", str(tmp_path), "name a file")

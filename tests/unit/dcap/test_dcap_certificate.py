@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from bastide.dcap import PreparedCollateral, certificate, verify
 from bastide.dcap.certificate import Certificate, Signatures
 from bastide.dcap.chains import Chain
 from bastide.errors import MalformedError
+from bastide.pki.chain import TrustAnchor, dump_pem_chain
 from bastide.pki.ecdsa import verify_der
 from support.quotes import AT, good_world
 
@@ -58,6 +61,34 @@ def test_each_signature_is_asked_about_once(asked: list[tuple[object, ...]]) -> 
         assert signatures.certified_by(intermediate, leaf)
         assert not signatures.certified_by(leaf, intermediate)
     assert len(asked) == 2
+
+
+def anchor() -> TrustAnchor:
+    """The root of good worlds, out of its certificate."""
+    return TrustAnchor.from_pem(dump_pem_chain((good_world().pki.root.certificate,)))
+
+
+def test_root_that_the_anchor_knows_is_not_asked_about(asked: list[tuple[object, ...]]) -> None:
+    world = good_world()
+    _, intermediate, root = chain()
+    assert Signatures(anchor()).copy().certified_by(root, root)
+    assert asked == []
+    assert Signatures(anchor()).certified_by(root, intermediate)
+    assert len(asked) == 1
+    asked.clear()
+    verdict = verify(world.quote, world.collateral, AT, root=anchor())
+    assert verdict == verify(world.quote, world.collateral, AT, root=world.root)
+    assert verdict.acceptable
+
+
+def test_root_with_the_same_key_that_the_anchor_does_not_know_is_asked_about() -> None:
+    _, _, root = chain()
+    tbs = bytes([*root.tbs[:-1], root.tbs[-1] ^ 1])
+    changed = replace(root, tbs=tbs, fingerprint=bytes(32))
+    assert anchor().pins(changed.x509_certificate)
+    assert not Signatures(anchor()).certified_by(changed, changed)
+    other = replace(root, fingerprint=bytes(32))
+    assert Signatures(anchor()).certified_by(other, other)
 
 
 def test_a_copy_knows_the_same_and_does_not_teach(asked: list[tuple[object, ...]]) -> None:

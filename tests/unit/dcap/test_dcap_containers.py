@@ -3,6 +3,7 @@ import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from time import process_time
 
 import pytest
 from cryptography import x509
@@ -122,19 +123,29 @@ def test_refuses_by_name(raw: bytes, code: str) -> None:
     assert caught.value.code == code
 
 
-def test_refuses_wrappings_without_end() -> None:
-    raw = _QUOTE
-    for _ in range(MOST_LAYERS):
-        raw = base64.b64encode(raw)
-    with pytest.raises(MalformedError) as caught:
-        unwrap(raw)
-    assert caught.value.code == "quote.container.layers"
-
-
 @given(st.binary(max_size=200) | st.text(alphabet='03-BEGIND{}"=+/# \n', max_size=200).map(str.encode))
 def test_any_bytes_are_a_quote_or_malformed(raw: bytes) -> None:
     with suppress(MalformedError):
         assert unwrap(raw).layers
+
+
+def test_any_number_of_remarks_is_passed_over_at_once() -> None:
+    lines = b"# a\n#\n" * ((LARGEST_CONTAINER - 2 * len(_QUOTE)) // 6)
+    assert unwrap(lines + _QUOTE.hex().encode()).quote == _QUOTE
+    start = process_time()
+    with pytest.raises(MalformedError):
+        unwrap(b"#\n" * (LARGEST_CONTAINER // 2))
+    assert process_time() - start < 2  # CPU seconds; one after the other they took seven
+
+
+def test_as_many_wrappings_as_are_promised_are_taken_off() -> None:
+    raw = _QUOTE
+    for _ in range(MOST_LAYERS):
+        raw = base64.b64encode(raw)
+    assert unwrap(raw).layers == (Container.BASE64,) * MOST_LAYERS
+    with pytest.raises(MalformedError) as caught:
+        unwrap(base64.b64encode(raw))
+    assert caught.value.code == "quote.container.layers"
 
 
 def _expected(name: str) -> bytes:

@@ -119,3 +119,10 @@ def test_refuses_too_many_runs() -> None:
     with pytest.raises(MalformedError) as caught:
         layout(*[run] * (MAX_RUNS + 1))
     assert caught.value.code == "enclave.layout.runs"
+
+
+@pytest.mark.parametrize(("size", "ssa_frame_size"), [(3 * PAGE, 1), (PAGE, 1), (0, 1), (SIZE, 0)])
+def test_refuses_an_enclave_that_no_processor_creates(size: int, ssa_frame_size: int) -> None:
+    with pytest.raises(MalformedError) as caught:
+        EnclaveLayout(size=size, ssa_frame_size=ssa_frame_size, runs=())
+    assert caught.value.code == "measurement.ecreate"

@@ -4,7 +4,7 @@ import pytest
 
 from bastide.enclave import locate as module
 from bastide.enclave.image import NOTES, EnclaveKind
-from bastide.enclave.locate import carve, locate
+from bastide.enclave.locate import carve, header_places, locate
 from support.enclave_files import Elf, OeFile, Sec, intel_enclave, signed_intel_enclave
 from support.sgx_values import sigstruct
 
@@ -76,3 +76,18 @@ def test_a_mapped_file_and_a_view_are_taken_too() -> None:
 
 def test_random_bytes_are_no_enclave() -> None:
     assert locate(os.urandom(100_000)) is None
+
+
+HEADER = SIGNATURE[:12]
+
+
+def test_headers_behind_so_many_rare_bytes_that_another_search_takes_over_are_found_once() -> None:
+    content = HEADER + b"\xe1" * 5000 + HEADER + HEADER
+    assert list(header_places(content)) == [0, 5012, 5024]
+
+
+def test_a_part_of_a_file_is_searched_like_a_whole_one() -> None:
+    raw = b"xx" + SIGNATURE + b"yy"
+    assert list(carve(raw)) == [2]
+    assert list(carve(memoryview(raw)[1:])) == [1]
+    assert list(carve(memoryview(raw)[:-3])) == []

@@ -167,6 +167,12 @@ def test_symbolic_links_in_a_ring_are_refused(tmp_path: Path) -> None:
     assert refused_layer(tmp_path, ring) == "enclave.layer.links"
 
 
+def test_a_path_goes_through_as_many_symbolic_links_as_linux_follows_and_no_more(tmp_path: Path) -> None:
+    chain = [Member(f"l{number}", symlink=f"l{number + 1}") for number in range(41)]
+    assert paths(tmp_path / "x", tar(*chain), tar(Member("l1/e.so", ENCLAVE))) == ["/l41/e.so"]
+    assert refused_layer(tmp_path / "y", tar(*chain, Member("l0/e.so", ENCLAVE))) == "enclave.layer.links"
+
+
 @pytest.mark.parametrize("name", ["../e.so", "a/../../e.so", "a/../b", "..", "/../etc/passwd"])
 def test_paths_that_climb_are_refused(tmp_path: Path, name: str) -> None:
     assert refused_layer(tmp_path / "x", tar(Member(name, b"x"))) == "enclave.layer.path"

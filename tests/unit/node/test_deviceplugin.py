@@ -6,6 +6,7 @@ import pytest
 
 from bastide._proto import deviceplugin_v1beta1_pb2 as pb
 from bastide.errors import UnavailableError
+from bastide.node.cdi import by_cdi
 from bastide.node.described import WITHOUT_SGX, sgx_inventory
 from bastide.node.devices import MOST_DEVICES, DeviceLimits, offers
 from bastide.node.kubelet.deviceplugin import DevicePlugin, register, serving
@@ -93,6 +94,16 @@ def test_allocates_for_every_container_of_a_request():
     _with_plugin(allocated)
 
 
+def test_allocates_by_cdi_name_alone_where_that_is_wanted():
+    async def allocated(_plugin, stub):
+        asked = [pb.ContainerAllocateRequest(devices_ids=["sgx-enclave-0"])]
+        answer = await stub.Allocate(pb.AllocateRequest(container_requests=asked))
+        named = pb.ContainerAllocateResponse(cdi_devices=[pb.CDIDevice(name="bastide.dev/sgx=enclave")])
+        assert list(answer.container_responses) == [named]
+
+    _with_plugin(allocated, by_cdi(_offer()))
+
+
 @pytest.mark.parametrize("ids", [["no-such-device"], []])
 def test_refuses_to_allocate_what_it_does_not_have(ids):
     async def refused(_plugin, stub):
@@ -170,3 +181,15 @@ def test_registering_with_a_kubelet_that_refuses_or_is_not_there_is_an_error_of_
             assert error.value.code == "node.kubelet.register"
 
     run_bounded(refused)
+
+
+def test_waits_longer_for_an_answer_than_the_kubelet_takes_to_dial_us():
+    async def registered():
+        with socket_folder() as folder:
+            kubelet = DeafKubelet()
+            async with registration(kubelet, folder):
+                await register(folder / "kubelet.sock", endpoint="p.sock", resource="a/b")
+            # The kubelet dials for up to 10 s (pkg/kubelet/cm/devicemanager/plugin/v1beta1, dial).
+            assert kubelet.patience > 10
+
+    run_bounded(registered)

@@ -13,7 +13,7 @@ from bastide.node.devices import (
     offers,
     prefer,
 )
-from bastide.node.inventory import AesmSocket, DeviceRole
+from bastide.node.inventory import AesmSocket, DeviceNode, DeviceRole, DriverKind
 from bastide.units import MIB, Bytes
 
 ENCLAVE, PROVISION, QUOTE = "sgx.intel.com/enclave", "sgx.intel.com/provision", "bastide.dev/quote"
@@ -73,6 +73,17 @@ def test_enclave_devices_hint_at_the_numa_nodes_with_epc():
     two = _offers(sgx_inventory(Bytes(MIB), Bytes(MIB)))
     assert two[ENCLAVE].devices[0].numa_nodes == (0, 1)
     assert two[QUOTE].devices[0].numa_nodes == ()
+
+
+def test_a_legacy_driver_s_only_device_is_given_at_its_own_path_and_grants_no_provisioning():
+    """Its launch enclave decides who may provision, so there is no device that gives that right."""
+    legacy = dataclasses.replace(
+        NODE, driver=DriverKind.LEGACY, device_nodes=(DeviceNode(role=DeviceRole.ENCLAVE, path="/dev/isgx"),)
+    )
+    offered = _offers(legacy)
+    node = GrantedNode(host_path="/dev/isgx", container_path="/dev/isgx", permissions="rw")
+    assert offered[ENCLAVE].allocate(["sgx-enclave-0"]).device_nodes == (node,)
+    assert not offered[PROVISION].healthy
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,23 @@
 import asyncio
+import re
 import subprocess
 import sys
 from contextlib import asynccontextmanager
 
 from bastide.kube.client import ApiClient
 from bastide.kube.follow import FollowSettings
-from bastide.node.build import NodeOptions, NodeService
+from bastide.node.build import NodeOptions, NodeService, build_node
 from bastide.node.described import WITHOUT_SGX, DescribedHardware, sgx_inventory
 from bastide.node.keeper import KeeperSettings
+from bastide.node.machine.capture import INDEX, build_index
+from bastide.node.offenders import TellerSettings
 from bastide.sim.kubelet import Kubelet
 from bastide.units import MIB, Bytes
 from support.api_server import api_server
 from support.bounded import eventually, run_bounded, socket_folder
+from support.holding import HoldersKubelet, holding_pod, pod_resources
 from support.node_api import ENCLAVE, EPC, NodeApi, node
+from support.nodes import captured, sgx_node
 
 NODE = sgx_inventory(Bytes(64 * MIB))
 QUICK = KeeperSettings(interval=0.02, follow=FollowSettings(first_delay=0.02, longest_delay=0.05))
@@ -23,9 +28,12 @@ def _options(folder, **changes):
     return NodeOptions(**{**given, **changes})
 
 
+def _running(hardware, client, options):
+    return _at_work(NodeService(hardware, client, options, chance=lambda: 0.0))
+
+
 @asynccontextmanager
-async def _running(hardware, client, options):
-    service = NodeService(hardware, client, options, chance=lambda: 0.0)
+async def _at_work(service):
     task = asyncio.create_task(service.run())
     try:
         await eventually(lambda: service.port, "pages")
@@ -86,6 +94,67 @@ def test_offers_devices_and_epc_exports_metrics_and_becomes_ready():
     with api_server(api) as served:
         run_bounded(worked)
     assert api.capacity == str(64 * MIB), "nothing is taken back at the end"
+
+
+def test_metrics_tell_which_pod_was_given_which_devices_while_the_kubelet_tells():
+    async def worked():
+        with socket_folder() as folder:
+            socket = folder / "pod-resources.sock"
+            options = _options(folder, pod_resources=socket)
+            async with _running(DescribedHardware(NODE), None, options) as service:
+                await eventually(lambda: service._parts, "at work")
+                assert "bastide_devices_held" not in (await _page(service, "/metrics"))[1]
+                kubelet = HoldersKubelet(holding_pod("app", main=[(ENCLAVE, ["e-1", "e-2"])]))
+                async with pod_resources(kubelet, socket):
+                    held = (
+                        f'bastide_devices_held{{container="main",namespace="team",pod="app",resource="{ENCLAVE}"}} 2.0'
+                    )
+                    assert held in (await _page(service, "/metrics"))[1]
+
+    run_bounded(worked)
+
+
+UID = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
+
+
+def _accounting_node(root):
+    """A described node in a folder, whose kernel accounts EPC: 12 MiB to one pod."""
+    files = sgx_node()
+    files.contents["/sys/fs/cgroup/misc.capacity"] = b"sgx_epc 100663296\n"
+    taken = captured(files)
+    for path, raw in taken.contents.items():
+        if isinstance(raw, bytes):
+            (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+            (root / path[1:]).write_bytes(raw)
+    (root / INDEX).write_bytes(build_index(taken))
+    pod = root / "sys/fs/cgroup/kubepods/burstable" / f"pod{UID}"
+    pod.mkdir(parents=True)
+    (pod / "misc.current").write_text(f"sgx_epc {12 * MIB}\n")
+
+
+def test_a_pod_that_holds_more_epc_than_it_asked_for_is_named_in_an_event_and_a_metric(tmp_path):
+    pod = _pod("greedy", "10Mi")
+    pod["metadata"]["uid"] = UID
+    api = NodeApi(node(), [pod, _pod("modest", "10Mi")])
+    _accounting_node(tmp_path)
+
+    async def worked():
+        with socket_folder() as folder:
+            options = _options(folder, node_name="n", root=tmp_path, teller=TellerSettings(interval=0.02))
+            async with _at_work(build_node(served.access, options, chance=lambda: 0.0)) as service:
+                await eventually(lambda: any(asked.method == "POST" for asked in served.asked), "told")
+                _, metrics = await _page(service, "/metrics")
+                over = re.findall(r"^bastide_epc_over_request_bytes\{(.*)\} (.*)$", metrics, re.MULTILINE)
+                assert [(labels, float(value)) for labels, value in over] == [
+                    ('namespace="team",pod="greedy"', 2 * MIB)
+                ]
+
+    with api_server(api) as served:
+        run_bounded(worked)
+        (event,) = [asked for asked in served.asked if asked.method == "POST"]
+    assert event.path == "/api/v1/namespaces/team/events"
+    assert event.json["involvedObject"]["name"] == "greedy"
+    assert event.json["message"] == "holds 12 MiB of EPC, and asked for 10 MiB"
 
 
 def test_without_an_api_server_devices_alone_are_served():

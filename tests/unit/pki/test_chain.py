@@ -22,7 +22,6 @@ from bastide.pki.chain import (
     issuer_is,
     load_pem_chain,
     missing_extensions,
-    public_point,
     signed_by,
 )
 from bastide.sim.intel import Pki, issue, root_profile, tcb_signing_profile
@@ -248,8 +247,9 @@ def test_real_chains_from_vectors_lead_to_the_pinned_root_in_both_its_issues() -
             assert all((signed_by(intermediate, root), issuer_is(intermediate, root))), name
         assert [missing_extensions(certificate) for certificate in (leaf, intermediate, root)] == [(), (), ()]
         assert TrustAnchor.from_pem(dump_pem_chain((root,))) == INTEL_ROOT
-        roots.add((root.not_valid_after_utc.year, public_point(root)))
+        roots.add((root.not_valid_after_utc.year, root.fingerprint(SHA256())))
     assert {year for year, _ in roots} == {2033, 2049}
+    assert {fingerprint for _, fingerprint in roots} == INTEL_ROOT.self_signed
 
 
 def test_the_damaged_chains_of_vectors_are_refused_or_fail_their_checks() -> None:

@@ -97,3 +97,25 @@ def test_refuses_longer_input_than_the_bound() -> None:
 def test_refuses_to_write_what_it_could_not_read(value: der.Value) -> None:
     with pytest.raises(MalformedError):
         der.encode(value)
+
+
+@pytest.mark.parametrize("arcs", [(), (1,), (2, 18), (127,), (0, 5), (128,), (2, 300), (2**40, 1)])
+def test_oids_of_the_extension_are_read_as_all_others(arcs: tuple[int, ...]) -> None:
+    for start in ("1.2.840.113741.1.13.1", "1.2.840.113741.1.13.2", "1.2.840.113741.1.13"):
+        name = ".".join((start, *map(str, arcs)))
+        assert der.decode(der.encode(name)) == name
+
+
+@pytest.mark.parametrize("rest", ["80", "8001", "0180", "81"])
+def test_oids_of_the_extension_have_one_form_too(rest: str) -> None:
+    content = bytes.fromhex("2a864886f84d010d01" + rest)
+    with pytest.raises(MalformedError) as caught:
+        der.decode(bytes((6, len(content))) + content)
+    assert caught.value.code == "pki.der.oid"
+
+
+@pytest.mark.parametrize("raw", ["04", "0401", "30", "300204", "3003040200", "048100", "04810100"])
+def test_refuses_lengths_past_the_end_and_in_too_many_octets(raw: str) -> None:
+    with pytest.raises(MalformedError) as caught:
+        der.decode(bytes.fromhex(raw))
+    assert caught.value.code in ("pki.der.truncated", "pki.der.length")

@@ -13,10 +13,10 @@ from cryptography import x509
 from bastide.dcap import PreparedCollateral
 from bastide.dcap.evaluation import tee_of
 from bastide.dcap.intel import PckChain
-from bastide.dcap.tcb import SGX, TcbInfo
+from bastide.dcap.tcb import SGX, TDX, TcbInfo
 from bastide.errors import MalformedError
 from bastide.pki.crl import Crl
-from bastide.sgx.quote import Quote
+from bastide.sgx.quote import TEE_SGX, Quote, QuoteParts
 
 _MOST_REMEMBERED = 4096
 
@@ -92,7 +92,14 @@ class Catalogue:
 
     def find(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
         """See ``CollateralSource``: in force before out of force, then the highest number, then the newest."""
-        kind = self.kind(quote)
+        return self._best(self.kind(quote), at, number)
+
+    def at_hand(self, parts: QuoteParts, at: datetime) -> PreparedCollateral | None:
+        """See ``CollateralSource``: of platforms whose certificates were looked at before."""
+        kind = self._kinds.get(_key(SGX if parts.tee_type == TEE_SGX else TDX, parts.certification_data))
+        return None if kind is None else self._best(kind, at, None)
+
+    def _best(self, kind: PlatformKind | None, at: datetime, number: int | None) -> PreparedCollateral | None:
         fitting = [
             bundle for bundle in self.bundles if bundle.kind == kind and (number is None or bundle.number == number)
         ]
@@ -102,7 +109,7 @@ class Catalogue:
     def kind(self, quote: Quote) -> PlatformKind | None:
         """The platform of a quote; its certificates are parsed once and remembered by their hash."""
         tee = tee_of(quote)
-        key = sha256(tee.encode() + quote.certification.data).digest()
+        key = _key(tee, quote.certification.data)
         known = self._kinds  # threads share it, and another may put an empty one in its place
         if key in known:
             return known[key]
@@ -116,3 +123,7 @@ class Catalogue:
             self._kinds = {}
         self._kinds[key] = kind
         return kind
+
+
+def _key(tee: str, certification_data: bytes) -> bytes:
+    return sha256(tee.encode() + certification_data).digest()

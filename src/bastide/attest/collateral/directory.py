@@ -16,7 +16,7 @@ from bastide.dcap.bundle import read_bundle
 from bastide.dcap.collateral import MAX_PART_SIZE
 from bastide.errors import BastideError, ConfigError, UnavailableError
 from bastide.pki.chain import TrustAnchor
-from bastide.sgx.quote import Quote
+from bastide.sgx.quote import Quote, QuoteParts
 
 PARTS = {
     "tcb_info": ("tcb_info.json",),
@@ -63,9 +63,9 @@ class CollateralDirectory:
         """See ``CollateralSource``."""
         return self._catalogue.find(quote, at, number=number)
 
-    def at_hand(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
+    def at_hand(self, parts: QuoteParts, at: datetime) -> PreparedCollateral | None:
         """See ``CollateralSource``."""
-        return self._catalogue.find(quote, at, number=number)
+        return self._catalogue.at_hand(parts, at)
 
     def absence(self, quote: Quote) -> str:
         """See ``CollateralSource``."""

@@ -32,7 +32,7 @@ from bastide.dcap import PreparedCollateral
 from bastide.dcap.bundle import write_bundle
 from bastide.errors import BastideError, UnavailableError, UntrustedError
 from bastide.pki.chain import TrustAnchor
-from bastide.sgx.quote import Quote
+from bastide.sgx.quote import Quote, QuoteParts
 
 Fetch = Callable[[Sequence[Question]], Mapping[str, Answer]]
 """Asks all questions; raises UnavailableError or MalformedError (see ``fetch.Fetcher``)."""
@@ -122,9 +122,9 @@ class UpstreamCollateral:
             raise UnavailableError(_CODE, f"collateral for {name_of(kind)} cannot be had now: {held.fault.message}")
         return self._catalogue.find(quote, at, number=number)
 
-    def at_hand(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
+    def at_hand(self, parts: QuoteParts, at: datetime) -> PreparedCollateral | None:
         """See ``CollateralSource``."""
-        return self._catalogue.find(quote, at, number=number)
+        return self._catalogue.at_hand(parts, at)
 
     def absence(self, quote: Quote) -> str:
         """Why there is none for a quote, for people; no addresses in it."""

@@ -90,8 +90,12 @@ class App:
         if wait:
             message = f"too many requests; try again in {wait:.1f} s"
             raise ApiError(429, "TooManyRequests", message, headers={"Retry-After": str(int(wait) + 1)})
+        call = Call(id=track.id, desk=desk, path=path)
+        if routes_attest.is_attest(scope["method"], path):
+            await routes_attest.attest(call, receive, send)
+            return
         inner = {**scope, "path": path, "raw_path": path.encode(), "root_path": "", "app": self}
-        put_call(inner, Call(id=track.id, desk=desk, path=path))
+        put_call(inner, call)
         await self._router(inner, receive, send)
 
     def _operations(self, path: str) -> Response | None:
@@ -147,6 +151,12 @@ class App:
 _CALLS = frozenset({"attest", "policies", "certificates", "certs", ".well-known", "tcbbaselines", "operations"})
 
 
+_EVERY_ANSWER = (
+    (b"x-ms-maa-service-version", SERVICE_VERSION.encode()),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
 def _framed(send: Send, track: _Track) -> Send:
     """``send`` that puts the headers of every answer."""
 
@@ -156,8 +166,7 @@ def _framed(send: Send, track: _Track) -> Send:
             message["headers"] = [
                 *message.get("headers", ()),
                 (b"x-ms-request-id", track.id.encode()),
-                (b"x-ms-maa-service-version", SERVICE_VERSION.encode()),
-                (b"x-content-type-options", b"nosniff"),
+                *_EVERY_ANSWER,
             ]
         await send(message)
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive
 
 from bastide.attest.bearer import Principal, authenticate
 from bastide.attest.http.errors import JSON_TYPE, ApiError
@@ -13,6 +14,12 @@ from bastide.attest.running import Desk
 from bastide.attest.tenants import Kind, Role
 from bastide.errors import UntrustedError
 from bastide.token.json_text import Json
+
+SUCCESS_HEADERS = ((b"cache-control", b"no-store"), (b"content-type", JSON_TYPE.encode()))
+"""Of every success, beside its length."""
+
+encode = msgspec.json.Encoder().encode
+"""A success's body."""
 
 _SCOPE = "bastide.call"
 
@@ -52,20 +59,30 @@ def kind_of(request: Request) -> Kind:
         raise ApiError(400, "InvalidParameter", message) from None
 
 
-async def body_of(request: Request) -> bytes:
+async def read_body(receive: Receive) -> bytes:
     """The body, read no further than the largest that any call takes.
 
     Raises:
         ApiError: 413 ``RequestTooLarge``.
+        ClientDisconnect: there is nobody to answer any more.
     """
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST_BODY:
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part: bytes = message.get("body", b"")
+        if len(body) + len(part) > LARGEST_BODY:
             raise ApiError(413, "RequestTooLarge", f"expected a body of at most {LARGEST_BODY} bytes")
-        parts.append(part)
-    return b"".join(parts)
+        body = body + part if body else part
+        more = message.get("more_body", False)
+    return body
+
+
+async def body_of(request: Request) -> bytes:
+    """The body of a request; see ``read_body``."""
+    return await read_body(request.receive)
 
 
 def media_type(request: Request) -> str:
@@ -96,7 +113,7 @@ def admit(request: Request, role: Role) -> Principal:
 
 def answer(value: Json) -> Response:
     """A success."""
-    return Response(msgspec.json.encode(value), headers={"Cache-Control": "no-store"}, media_type=JSON_TYPE)
+    return Response(encode(value), headers={"Cache-Control": "no-store"}, media_type=JSON_TYPE)
 
 
 def _unauthorized(call: Call, message: str, error: str) -> ApiError:

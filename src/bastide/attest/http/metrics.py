@@ -31,6 +31,7 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._malformed = Counter(
             "bastide_attest_malformed",
             "Requests that could not be read; they are counted here and not in the audit log.",
@@ -40,8 +41,13 @@ class Metrics:
 
     def answered(self, tenant: str, call: str, status: int, seconds: float) -> None:
         """An answer has gone out."""
-        self._requests.labels(tenant, call, str(status)).inc()
-        self._seconds.labels(call).observe(seconds)
+        known = self._known.get((tenant, call, status))  # as many as there are time series
+        if known is None:
+            known = self._requests.labels(tenant, call, str(status)), self._seconds.labels(call)
+            self._known[tenant, call, status] = known
+        count, time = known
+        count.inc()
+        time.observe(seconds)
 
     def malformed(self, tenant: str, code: str) -> None:
         """A request could not be read."""

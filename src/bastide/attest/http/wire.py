@@ -109,9 +109,7 @@ def _convert(raw: bytes, kind: type[_Body]) -> _Body:
         raise MalformedError("wire.body", str(error)) from None
 
 
-def _request(
-    body: AttestSgxBody | AttestOpenEnclaveBody, quote: bytes, envelope: bytes | None
-) -> AttestRequest:
+def _request(body: AttestSgxBody | AttestOpenEnclaveBody, quote: bytes, envelope: bytes | None) -> AttestRequest:
     runtime, runtime_is_json = _data(body.runtimeData, "runtimeData")
     init_time, init_time_is_json = _data(body.initTimeData, "initTimeData")
     if body.nonce is not None and len(body.nonce) > _LONGEST_NONCE:

@@ -3,13 +3,18 @@
 Source: PostgreSQL documentation, "Connection URIs" (libpq).
 """
 
+import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from bastide.errors import ConfigError
 
-SCHEMES = ("postgresql", "postgres")
 _LONGEST = 2048
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.%-]*)(?::[0-9]{1,5})?"
+_URL = re.compile(
+    rf"(?:postgresql|postgres)://(?:[^@/?#\s]*@)?(?P<hosts>{_HOST}(?:,{_HOST})*)(?P<path>/[^@/?#\s]*)?(?:\?[^@#\s]*)?",
+    re.ASCII,
+)
+"""Narrow where a password with a sign that had to be escaped would make another part of the URL begin too early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +36,11 @@ class DatabaseUrl:
         Raises:
             ConfigError: ``store.database.url``; no part of the text is in its message, since any may be a password.
         """
-        try:
-            split = urlsplit(text)
-        except ValueError:
-            split = urlsplit("")
-        ok = len(text) <= _LONGEST and text.isascii() and text.isprintable() and " " not in text
-        if not ok or split.scheme not in SCHEMES or split.netloc.count("@") > 1 or split.fragment:
+        match = _URL.fullmatch(text) if len(text) <= _LONGEST else None
+        if match is None:
             raise ConfigError(
                 "store.database.url",
                 "expected postgresql://USER@HOST:PORT/NAME (what was given is not shown: it may hold a password)",
                 hint="in user and password write @ : / ? # as %40 %3A %2F %3F %23; or use PGPASSFILE",
             )
-        hosts = split.netloc.rpartition("@")[2]
-        return cls(dsn=text, shown=f"postgresql://{hosts}{split.path}")
+        return cls(dsn=text, shown=f"postgresql://{match['hosts']}{match['path'] or ''}")

@@ -16,8 +16,8 @@ from bastide.cluster.admission.subject import (
     GATES,
     ContainerImage,
     Subject,
+    fresh_images,
     pull_secrets,
-    same_images,
     service_account,
 )
 from bastide.cluster.admission.words import changed_words, malformed, refusal_of, warnings_of
@@ -39,6 +39,7 @@ async def mutate(review: Review, world: World, resolver: Resolver | None) -> Ans
         subject = Subject.of(review.new)
         if not subject.is_sgx or world.policy.exempts(review.namespace):
             return Answer()
+        subject.refuse_crowd()
         if review.verb is not Verb.CREATE:
             return await _pin_new_images(review, subject, world, resolver)
         return await _create(review, subject, world, resolver)
@@ -67,8 +68,7 @@ async def _pin_new_images(review: Review, subject: Subject, world: World, resolv
     """Of what runs already only images can change, and ephemeral containers come with theirs."""
     if world.policy.signer_gate.mode is GateMode.OFF:
         return Answer()
-    known = same_images(Subject.of(review.old).images, subject.images)
-    fresh = [one for one in subject.images if one not in known]
+    fresh = fresh_images(Subject.of(review.old).images, subject.images)
     editor = Editor(subject.pod)
     answer = _pin(editor, fresh, await _resolve(review, subject, fresh, world, resolver), world)
     return _patched(answer, subject.pod, editor.changes)

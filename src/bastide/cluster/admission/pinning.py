@@ -12,6 +12,10 @@ BUDGET: Final = 2.0
 """Seconds for all images of a pod together; the webhook's own time is 10."""
 
 
+MOST_IMAGES: Final = 64
+"""Of one pod, as the scanner has it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """The digest (``sha256:`` and 64 hex digits) that an image has now."""
@@ -74,6 +78,9 @@ async def resolve_within(
     """Ask within the budget; every image has an answer, whatever goes wrong."""
     if not images:
         return {}
+    if len(images) > MOST_IMAGES:
+        message = f"expected at most {MOST_IMAGES} images by tag in one pod, seen {len(images)}"
+        return dict.fromkeys(images, Unresolved(code="admission.resolve.many", message=message, permanent=True))
     if resolver is None:
         return dict.fromkeys(images, _NO_RESOLVER)
     try:

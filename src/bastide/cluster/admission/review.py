@@ -330,7 +330,7 @@ def _object(tree: object, name: str, *, needed: bool) -> dict[str, object]:
         return {}
     if not isinstance(value, dict):
         raise MalformedError(
-            "admission.review.new", f"expected a mapping, seen {shape_of(value)}", where=f"request.{name}"
+            "admission.review.object", f"expected a mapping, seen {shape_of(value)}", where=f"request.{name}"
         )
     return value
 

@@ -140,9 +140,12 @@ class ReportsKept:
 
     def put(self, name: str, tree: Tree) -> None:
         """Keep an EnclaveImage as JSON, without what the API server adds."""
-        self.drop(name)
         kept = {key: tree[key] for key in ("apiVersion", "kind", "report") if key in tree}
         raw = json.dumps({**kept, "metadata": {"name": name}}, separators=(",", ":")).encode()
+        old = self._facts.get(name)
+        if old is not None and old.raw == raw:
+            return  # a list tells what was known: verdicts stay
+        self.drop(name)
         self._count += 1
         self._facts[name] = _Facts(raw=raw, number=self._count)
         self.bytes += len(raw)

@@ -19,6 +19,9 @@ ANNOTATION_PREFIX: Final = "bastide.dev/"
 CHANGED_ANNOTATION: Final = f"{ANNOTATION_PREFIX}changed"
 """On pods: what admission changed, in words."""
 
+MOST_CONTAINERS: Final = 500
+"""Of one SGX pod; the kubelet runs 110 pods on a node, and an AdmissionReview has room for 50,000 containers."""
+
 GATES: Path = ("spec", "schedulingGates")
 
 
@@ -88,6 +91,17 @@ class Subject:
         """
         return tuple(self._image(ask) for ask in self.request.containers)
 
+    def refuse_crowd(self) -> None:
+        """Refuse more containers than any node runs: each costs work, here and at the registries.
+
+        Raises:
+            MalformedError: ``pod.containers``.
+        """
+        count = len(self.request.containers)
+        if count > MOST_CONTAINERS:
+            message = f"expected at most {MOST_CONTAINERS} containers in a pod that asks for SGX, seen {count}"
+            raise MalformedError("pod.containers", message, hint="split the pod")
+
     @property
     def is_gated(self) -> bool:
         """Whether it carries the gate that keeps it from being scheduled until its images were looked into."""
@@ -147,7 +161,7 @@ def service_account(pod: object) -> str:
     return text(spec.get("serviceAccountName")) or text(spec.get("serviceAccount")) or "default"
 
 
-def same_images(before: Sequence[ContainerImage], after: Sequence[ContainerImage]) -> tuple[ContainerImage, ...]:
-    """Those of ``after`` that a container of the same place and name had before."""
+def fresh_images(before: Sequence[ContainerImage], after: Sequence[ContainerImage]) -> list[ContainerImage]:
+    """Those of ``after`` that no container of the same kind and name had before."""
     known = {(one.path[1], one.container, one.image) for one in before}
-    return tuple(one for one in after if (one.path[1], one.container, one.image) in known)
+    return [one for one in after if (one.path[1], one.container, one.image) not in known]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bastide.cluster.admission.review import Answer, Refusal, Refused, Review, Verb
-from bastide.cluster.admission.subject import ContainerImage, Subject, same_images
+from bastide.cluster.admission.subject import ContainerImage, Subject, fresh_images
 from bastide.cluster.admission.words import malformed, refusal_of, warnings_of
 from bastide.cluster.admission.world import World
 from bastide.cluster.gate.names import SCHEDULING_GATE
@@ -37,6 +37,8 @@ def validate(review: Review, world: World) -> Answer:
         subject = Subject.of(review.new)
         if world.policy.exempts(review.namespace):
             return Answer()
+        if subject.is_sgx:
+            subject.refuse_crowd()
         if review.verb is Verb.CREATE:
             court = _create(review, subject, world)
         else:
@@ -103,12 +105,10 @@ def _update(review: Review, before: Subject, after: Subject, world: World) -> _C
     if not (before.is_sgx or after.is_sgx or before.is_gated):
         court.findings += _new(_privileged(before, world), _privileged(after, world))
         return court
-    court.findings += _new(_findings(before, review.namespace, world), _findings(after, review.namespace, world))
     court.findings += _annotations(before, after)
+    court.findings += _new(_findings(before, review.namespace, world), _findings(after, review.namespace, world))
     if court.mode is not GateMode.OFF:
-        known = same_images(before.images, after.images)
-        fresh = [one for one in after.images if one not in known]
-        _judge(court, fresh, review.namespace, world, is_gated=False)
+        _judge(court, fresh_images(before.images, after.images), review.namespace, world, is_gated=False)
     if before.is_gated and not after.is_gated:
         _released(court, review, after, world)
     return court
@@ -133,7 +133,8 @@ def _apart(findings: Iterable[Finding]) -> list[Finding]:
 
 def _new(before: Sequence[Finding], after: Sequence[Finding]) -> list[Finding]:
     """What was not there before: a pod from before the policy may still be changed, and not be made worse."""
-    return [finding for finding in after if finding not in before]
+    known = set(before)
+    return [finding for finding in after if finding not in known]
 
 
 def _privileged(subject: Subject, world: World) -> list[Finding]:

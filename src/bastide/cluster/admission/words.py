@@ -52,12 +52,11 @@ def changed_words(pod: object, changes: Sequence[Change], known: object) -> str:
         changes: in order.
         known: the annotation's value until now: reinvocation adds to it.
     """
-    said = text(known).split("; ") if text(known) else []
+    words = text(known)
     for change in changes:
         phrase = _phrase(pod, change)
-        if phrase and phrase not in said:
-            said.append(phrase)
-    words = "; ".join(said)
+        if phrase and phrase not in words and len(words) <= LONGEST_CHANGED:
+            words = f"{words}; {phrase}" if words else phrase
     return words if len(words) <= LONGEST_CHANGED else words[: LONGEST_CHANGED - 1] + "…"
 
 

@@ -27,9 +27,15 @@ async def run_job(job: ScanJob, work: Path) -> Answer:
         UnavailableError: ``scanner.scan.ended``, ``scanner.scan.time``.
         MalformedError: an answer that is no report.
     """
-    folder = tempfile.mkdtemp(prefix=_PREFIX, dir=work)
+    try:
+        folder = tempfile.mkdtemp(prefix=_PREFIX, dir=work)
+    except OSError as error:
+        message = f"cannot make a folder: {error.strerror}"
+        raise UnavailableError("scanner.disk.work", message, where=str(work)) from error
     try:
         return await _run(job, folder)
+    except OSError as error:
+        raise UnavailableError("scanner.scan.ended", f"cannot start the scanning process: {error}") from error
     finally:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 

@@ -40,7 +40,7 @@ class ScanLimits:
         entries: files of all layers of one manifest.
         window: of a zstd frame.
         file: one ELF file.
-        memory: that the scanning process may allocate.
+        memory: that the scanning process may take beside what the interpreter has.
         seconds: all that is asked of the registry.
         cpu: seconds of CPU time.
     """

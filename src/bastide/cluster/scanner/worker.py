@@ -19,10 +19,13 @@ from bastide.cluster.scanner.job import Answer, ScanJob
 from bastide.cluster.scanner.pull import ScanLimits
 from bastide.cluster.scanner.scan import SCANNER, Spent, failure_of
 from bastide.errors import BastideError, UnavailableError
+from bastide.units import MIB
 
 _LARGEST_JOB: Final = 1 << 20
 _GRACE: Final = 5
 """Seconds of CPU time to answer that there is no more of it."""
+_RESERVE: Final = 32 * MIB
+"""Bytes to answer that there is no more memory."""
 
 
 class _OutOfTime(BaseException):
@@ -52,6 +55,7 @@ def answer(job: ScanJob, folder: Path) -> Answer:
         message = f"looking into it takes more than {job.limits.cpu} s of CPU time"
         report = _failed(job, Failure(code="scanner.scan.work", message=message))
     except MemoryError:
+        _use_reserve()
         report = _failed(job, Failure(code="scanner.scan.memory", message="looking into it takes too much memory"))
     except Exception as error:  # noqa: BLE001 - a fault of ours must not let an image pass, nor be tried for ever
         message = f"a fault of the scanner: {type(error).__name__}; please report it"
@@ -66,12 +70,26 @@ def _failed(job: ScanJob, failure: Failure) -> ImageReport:
 
 def _limit(limits: ScanLimits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
+    most = _data_in_use() + limits.memory
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most + _RESERVE))
     largest = max(limits.layer, limits.file)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
     signal.signal(signal.SIGXCPU, _end)
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu, limits.cpu + _GRACE))
+
+
+def _data_in_use() -> int:
+    """Bytes that the interpreter itself has taken.
+
+    Source: proc(5), ``/proc/pid/statm``, sixth field.
+    """
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+
+
+def _use_reserve() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a signal handler

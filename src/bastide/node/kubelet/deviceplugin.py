@@ -22,7 +22,8 @@ HEALTHY = "Healthy"
 UNHEALTHY = "Unhealthy"
 
 _STOP_SECONDS = 1.0
-_REGISTER_SECONDS = 5.0
+# The kubelet dials the plugin before it answers, for up to 10 s; who hangs up before that is registered and not known.
+_REGISTER_SECONDS = 15.0
 
 
 class DevicePlugin(rpc.DevicePluginServicer):
@@ -142,7 +143,7 @@ async def register(kubelet_socket: Path, *, endpoint: str, resource: str) -> Non
     """Tell the kubelet that ``resource`` is served on the file ``endpoint`` beside its own socket.
 
     Raises:
-        UnavailableError: ``node.kubelet.register`` where it does not answer within 5 s, or refuses.
+        UnavailableError: ``node.kubelet.register`` where it does not answer within 15 s, or refuses.
     """
     asked = pb.RegisterRequest(version=VERSION, endpoint=endpoint, resource_name=resource, options=_options())
     async with grpc.aio.insecure_channel(socket_address(kubelet_socket), options=CHANNEL_OPTIONS) as channel:
@@ -171,6 +172,8 @@ def _device(device: Device) -> pb.Device:
 
 
 def _granted(grant: Grant) -> pb.ContainerAllocateResponse:
+    if grant.cdi:
+        return pb.ContainerAllocateResponse(cdi_devices=[pb.CDIDevice(name=grant.cdi)])
     return pb.ContainerAllocateResponse(
         envs=dict(grant.environment),
         mounts=[

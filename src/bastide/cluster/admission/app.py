@@ -1,0 +1,237 @@
+"""The ASGI application: three webhooks and three pages. Every review that has a uid gets an AdmissionReview back."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, ParamSpec, TypeVar
+
+from bastide.cluster.admission.configurations import MUTATE_PATH, VALIDATE_PATH, WARN_PATH
+from bastide.cluster.admission.metrics import CONTENT_TYPE, Metrics
+from bastide.cluster.admission.mutate import mutate
+from bastide.cluster.admission.pinning import Resolver
+from bastide.cluster.admission.review import LARGEST_REVIEW, Answer, Envelope, Refusal, Refused, Review, Verb
+from bastide.cluster.admission.subject import Subject
+from bastide.cluster.admission.validate import validate
+from bastide.cluster.admission.words import malformed
+from bastide.cluster.admission.workloads import advise
+from bastide.cluster.admission.world import World
+from bastide.errors import MalformedError
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+_LARGE: Final = 64 * 1024
+"""Bytes from which on a review is worked on beside the event loop."""
+
+_BODY_SECONDS: Final = 5.0
+_PODS: Final = (("", "pods", ""), ("", "pods", "ephemeralcontainers"))
+_WORKLOADS: Final = (
+    *(("apps", resource, "") for resource in ("deployments", "replicasets", "daemonsets", "statefulsets")),
+    *(("batch", resource, "") for resource in ("jobs", "cronjobs")),
+)
+_log = logging.getLogger("bastide.admission")
+
+
+class App:
+    """The application.
+
+    Args:
+        world: what is judged by, at this moment.
+        resolver: asks for digests; None where there is no scanner.
+        metrics: where answers are counted.
+        not_ready: why no review should come yet; empty when ready.
+        remarks: what is not as it should be, and no reason to stop.
+    """
+
+    def __init__(
+        self,
+        world: Callable[[], World],
+        *,
+        resolver: Resolver | None,
+        metrics: Metrics,
+        not_ready: Callable[[], Sequence[str]],
+        remarks: Callable[[], Sequence[str]],
+    ) -> None:
+        self._world = world
+        self._resolver = resolver
+        self._metrics = metrics
+        self._not_ready = not_ready
+        self._remarks = remarks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        method, path = scope["method"], scope["path"]
+        if path in (MUTATE_PATH, VALIDATE_PATH, WARN_PATH):
+            if method != "POST":
+                await _send_json(send, 405, _http_error(405, "MethodNotAllowed", "expected POST"))
+                return
+            await self._review(path, receive, send)
+            return
+        await self._page(path, send)
+
+    async def _page(self, path: str, send: Send) -> None:
+        match path:
+            case "/healthz":
+                await _send_json(send, 200, {"status": "ok"})
+            case "/readyz":
+                why = list(self._not_ready())
+                told = {"status": "not ready" if why else "ready", "reasons": why, "remarks": list(self._remarks())}
+                await _send_json(send, 503 if why else 200, told)
+            case "/metrics":
+                await _send(send, 200, self._metrics.text(), CONTENT_TYPE)
+            case _:
+                await _send_json(send, 404, _http_error(404, "NotFound", "there is nothing at this path"))
+
+    async def _review(self, path: str, receive: Receive, send: Send) -> None:
+        try:
+            raw = await _body(receive)
+        except _GoneError:
+            return
+        except _BadBodyError as bad:
+            self._metrics.answered(path[1:], "malformed", 0.0)
+            await _send_json(send, bad.status, _http_error(bad.status, bad.reason, str(bad)))
+            return
+        began = time.perf_counter()
+        try:
+            envelope = await _beside(raw, Envelope.parse, raw)
+        except MalformedError as error:
+            self._metrics.answered(path[1:], "malformed", time.perf_counter() - began, code=error.code)
+            await _send_json(send, 400, _http_error(400, "BadRequest", str(error)))
+            return
+        answer = await self._answer(path, envelope, raw)
+        self._count(path[1:], answer, time.perf_counter() - began)
+        await _send(send, 200, answer.build(envelope.uid), "application/json")
+
+    async def _answer(self, path: str, envelope: Envelope, raw: bytes) -> Answer:
+        """Never without one: a fault of ours refuses pods, and lets workloads pass with a warning."""
+        try:
+            review = Review.of(envelope)
+            _refuse_foreign(path, review)
+            if (why := self._not_ready()) and (path == WARN_PATH or Subject.of(review.new).is_sgx):
+                return _not_yet(path, why)
+            return await self._judged(path, review, raw)
+        except MalformedError as error:
+            return Answer(warnings=(str(error),)) if path == WARN_PATH else Answer(refusal=malformed(error))
+        except Exception:  # noqa: BLE001 - nothing may leave without an answer
+            _log.exception("fault in %s", path)
+            told = "Bastide's admission is at fault here: its log says why"
+            if path == WARN_PATH:
+                return Answer(warnings=(told,))
+            return Answer(refusal=Refusal(code="admission.fault", message=told, kind=Refused.RETRY))
+
+    async def _judged(self, path: str, review: Review, raw: bytes) -> Answer:
+        world = self._world()
+        if path == MUTATE_PATH:
+            return await mutate(review, world, self._resolver)
+        judge = validate if path == VALIDATE_PATH else advise
+        return await _beside(raw, judge, review, world)
+
+    def _count(self, webhook: str, answer: Answer, seconds: float) -> None:
+        refusal = answer.refusal
+        if refusal is None:
+            self._metrics.answered(webhook, "patched" if answer.patch else "allowed", seconds)
+            return
+        outcome = {Refused.RETRY: "retry", Refused.INVALID: "malformed"}.get(refusal.kind, "refused")
+        self._metrics.answered(webhook, outcome, seconds, code=refusal.code)
+
+
+def _refuse_foreign(path: str, review: Review) -> None:
+    """What we were not made for is refused by name: a rule that is too wide is to be noticed."""
+    known = _WORKLOADS if path == WARN_PATH else _PODS
+    if (review.group, review.resource, review.subresource) not in known:
+        seen = "/".join(filter(None, (review.group, review.resource, review.subresource)))
+        expected = "workloads of apps and batch" if path == WARN_PATH else "pods and pods/ephemeralcontainers"
+        raise MalformedError(
+            "admission.review.resource",
+            f"expected {expected} at {path}, seen {seen[:200]!r}",
+            hint="check the rules of the webhook configuration",
+        )
+    if review.verb not in (Verb.CREATE, Verb.UPDATE):
+        raise MalformedError(
+            "admission.review.verb",
+            f"expected CREATE or UPDATE, seen {review.verb}",
+            hint="check the rules of the webhook configuration",
+        )
+
+
+def _not_yet(path: str, why: Sequence[str]) -> Answer:
+    told = f"Bastide's admission has just started ({'; '.join(why)}): retry"
+    if path == WARN_PATH:
+        return Answer(warnings=(told,))
+    return Answer(refusal=Refusal(code="admission.not-ready", message=told, kind=Refused.RETRY))
+
+
+async def _beside(
+    raw: bytes, work: Callable[_Given, _Result], *arguments: _Given.args, **named: _Given.kwargs
+) -> _Result:
+    """Do ``work`` here, or in a thread where the review is large."""
+    if len(raw) < _LARGE:
+        return work(*arguments, **named)
+    return await asyncio.to_thread(work, *arguments, **named)
+
+
+class _GoneError(Exception):
+    """The client has left."""
+
+
+class _BadBodyError(Exception):
+    """A body that is not taken."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+async def _body(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _GoneError
+                part: bytes = message.get("body", b"")
+                size += len(part)
+                if size > LARGEST_REVIEW:
+                    raise _BadBodyError(413, "RequestEntityTooLarge", f"expected at most {LARGEST_REVIEW} bytes")
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise _BadBodyError(408, "Timeout", f"expected the whole body within {_BODY_SECONDS:g} s") from None
+
+
+def _http_error(status: int, reason: str, message: str) -> dict[str, object]:
+    """Kubernetes' Status, for what has no uid."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Status",
+        "status": "Failure",
+        "code": status,
+        "reason": reason,
+        "message": message,
+    }
+
+
+async def _send_json(send: Send, status: int, tree: Mapping[str, object]) -> None:
+    await _send(send, status, json.dumps(tree).encode(), "application/json")
+
+
+async def _send(send: Send, status: int, body: bytes, kind: str) -> None:
+    headers = [
+        (b"content-type", kind.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

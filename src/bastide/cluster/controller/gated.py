@@ -1,0 +1,94 @@
+"""Pods that wait behind the scheduling gate, by name and by the images that they wait for."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from bastide.cluster.gate.names import SCHEDULING_GATE
+from bastide.errors import MalformedError
+from bastide.kube.client import Tree
+from bastide.pods.images import ImageReference
+from bastide.pods.tree import Path, at, mapping, sequence, text
+
+UNSCHEDULED: Final = {"fieldSelector": "spec.nodeName=,status.phase=Pending"}
+"""A gate cannot be selected; pods without a node can, and of 20,000 pods few are."""
+
+_LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
+_KEPT: Final = ("name", "namespace", "uid", "resourceVersion", "annotations", "ownerReferences", "deletionTimestamp")
+
+
+class GatedPods:
+    """All pods with our gate, each without what nobody asks for."""
+
+    def __init__(self) -> None:
+        self._pods: dict[str, Tree] = {}
+        self._by_digest: dict[str, set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._pods)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """``NAMESPACE/NAME`` of each."""
+        return tuple(self._pods)
+
+    def get(self, key: str) -> Tree | None:
+        """The pod; None where it is gone or has no gate any more."""
+        return self._pods.get(key)
+
+    def with_digest(self, digest: str) -> tuple[str, ...]:
+        """The pods that name an image by this digest."""
+        return tuple(self._by_digest.get(digest, ()))
+
+    def put(self, pod: Tree) -> str | None:
+        """A pod is there or has changed; its key where it waits behind the gate."""
+        key = key_of(pod)
+        self.drop(key)
+        if gate_index(pod) is None or at(pod, ("metadata", "deletionTimestamp")) is not None:
+            return None
+        metadata = mapping(pod.get("metadata"))
+        kept = {name: metadata[name] for name in _KEPT if name in metadata}
+        self._pods[key] = {"apiVersion": "v1", "kind": "Pod", "metadata": kept, "spec": mapping(pod.get("spec"))}
+        for digest in digests_of(pod):
+            self._by_digest.setdefault(digest, set()).add(key)
+        return key
+
+    def drop(self, key: str) -> None:
+        """A pod is gone, or waits no more."""
+        pod = self._pods.pop(key, None)
+        for digest in digests_of(pod) if pod is not None else ():
+            keys = self._by_digest[digest]
+            keys.discard(key)
+            if not keys:
+                del self._by_digest[digest]
+
+
+def key_of(pod: Tree) -> str:
+    """``NAMESPACE/NAME``."""
+    metadata = mapping(pod.get("metadata"))
+    return f"{text(metadata.get('namespace'))}/{text(metadata.get('name'))}"
+
+
+def gate_index(pod: Tree) -> int | None:
+    """Where our gate stands among the pod's scheduling gates; None without it."""
+    gates = sequence(at(pod, ("spec", "schedulingGates")))
+    return next((index for index, gate in enumerate(gates) if at(gate, ("name",)) == SCHEDULING_GATE), None)
+
+
+def images_of(pod: Tree) -> Iterator[tuple[Path, str]]:
+    """The image of every container as written, with its path."""
+    for kind in _LISTS:
+        for index, container in enumerate(sequence(at(pod, ("spec", kind)))):
+            yield ("spec", kind, index, "image"), text(at(container, ("image",)))
+
+
+def digests_of(pod: Tree) -> frozenset[str]:
+    """The digests by which its images are pinned."""
+    found = set()
+    for _, image in images_of(pod):
+        try:
+            digest = ImageReference.parse(image).digest
+        except MalformedError:
+            continue
+        if digest is not None:
+            found.add(digest)
+    return frozenset(found)

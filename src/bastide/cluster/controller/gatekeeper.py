@@ -1,0 +1,175 @@
+"""Decides about one gated pod at a time: take the gate off, say why not, or have its images looked into.
+
+It alone takes the gate off. A pod that is refused keeps it, a controller's pod too: its owner would only make the same
+pod again; the event says what to correct.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bastide.cluster.admission.pinning import Resolver, Unresolved, resolve_within
+from bastide.cluster.admission.state import ReportsKept, SignersKept
+from bastide.cluster.admission.subject import pull_secrets, service_account
+from bastide.cluster.controller.gated import GatedPods, digests_of
+from bastide.cluster.controller.patches import annotate, release
+from bastide.cluster.gate.pod import Decision, GateVerdict, judge_pod
+from bastide.errors import ConflictError, UnavailableError
+from bastide.kube.client import ApiClient, Patch, Tree, resource_path
+from bastide.kube.events import EventRecorder, EventType
+from bastide.pods.policy import AdmissionPolicy
+from bastide.pods.tree import at, mapping, sequence, text
+
+_ACTION: Final = "InspectEnclaves"
+_LONGEST_ANNOTATION: Final = 1000
+ADMISSION_IS_NOT_EXECUTION: Final = "this is about what is in the images; attestation tells what runs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What a decision depends on.
+
+    Attributes:
+        pods: that wait.
+        signers: TrustedSigners.
+        images: facts about images.
+        policy: the admission policy of this moment.
+        may_act: whether this replica leads; asked before each write.
+    """
+
+    pods: GatedPods
+    signers: SignersKept
+    images: ReportsKept
+    policy: Callable[[], AdmissionPolicy]
+    may_act: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one look at a pod.
+
+    Attributes:
+        decision: of the gate; None where the pod was gone or this replica may not act.
+        again: whether to look again by itself, later each time.
+    """
+
+    decision: Decision | None
+    again: bool = False
+
+
+class Gatekeeper:
+    """Decides, and writes what it decided.
+
+    Args:
+        client: of the API server.
+        world: see there.
+        resolver: the scanner; None: images without report stay so.
+        events: where people are told.
+    """
+
+    def __init__(self, client: ApiClient, world: World, resolver: Resolver | None, events: EventRecorder) -> None:
+        self._client = client
+        self._world = world
+        self._resolver = resolver
+        self._events = events
+
+    async def look(self, key: str) -> Outcome:
+        """Decide about the pod ``NAMESPACE/NAME``.
+
+        Raises:
+            BastideError: what the API server says to a write; the pod is to be looked at again.
+        """
+        pod = self._world.pods.get(key)
+        if pod is None or not self._world.may_act():
+            return Outcome(decision=None)
+        verdict = self._judge(pod)
+        match verdict.decision:
+            case Decision.ADMIT:
+                return await self._admit(key, pod, verdict)
+            case Decision.REFUSE:
+                return await self._refuse(pod, verdict)
+            case Decision.WAIT:
+                return await self._have_scanned(pod, verdict)
+
+    def _judge(self, pod: Tree) -> GateVerdict:
+        found = {digest: self._world.images.report(digest) for digest in digests_of(pod)}
+        return judge_pod(
+            pod,
+            namespace=_namespace(pod),
+            reports={digest: report for digest, report in found.items() if report is not None},
+            signers=self._world.signers.all,
+            policy=self._world.policy(),
+        )
+
+    async def _admit(self, key: str, pod: Tree, verdict: GateVerdict) -> Outcome:
+        if verdict.missing:
+            await self._resolve(pod, verdict)  # let in without a report: so that the next one has one
+        for warning in verdict.warnings:
+            await self._tell(pod, EventType.WARNING, "EnclaveWarning", warning)
+        try:
+            await self._patch(pod, Patch.JSON, release(pod, _annotation(verdict)))
+        except ConflictError as error:
+            if error.code != "kube.not-found":
+                raise
+        self._world.pods.drop(key)
+        note = f"{verdict.summary}; {ADMISSION_IS_NOT_EXECUTION}"
+        await self._tell(pod, EventType.NORMAL, "EnclavesAccepted", note)
+        return Outcome(decision=Decision.ADMIT)
+
+    async def _refuse(self, pod: Tree, verdict: GateVerdict) -> Outcome:
+        await self._annotate(pod, verdict)
+        note = f"the pod stays unscheduled ({_remedy(pod)}): {'; '.join(verdict.refusals)}"
+        await self._tell(pod, EventType.WARNING, "EnclaveRefused", note)
+        return Outcome(decision=Decision.REFUSE)
+
+    async def _have_scanned(self, pod: Tree, verdict: GateVerdict) -> Outcome:
+        await self._annotate(pod, verdict)
+        for image, problem in await self._resolve(pod, verdict):
+            note = f"{image}: {problem.message} [{problem.code}]; it is asked for again"
+            await self._tell(pod, EventType.WARNING, "EnclaveScanFailed", note)
+        return Outcome(decision=Decision.WAIT, again=True)
+
+    async def _resolve(self, pod: Tree, verdict: GateVerdict) -> Sequence[tuple[str, Unresolved]]:
+        """Have the scanner look into what nobody looked into; what it cannot, with the reason."""
+        missing = tuple(one.image for one in verdict.images if one.image.build() in verdict.missing)
+        answers = await resolve_within(
+            self._resolver,
+            missing,
+            namespace=_namespace(pod),
+            pull_secrets=pull_secrets(pod),
+            service_account=service_account(pod),
+            dry_run=False,
+        )
+        return [(image.build(), answer) for image, answer in answers.items() if isinstance(answer, Unresolved)]
+
+    async def _annotate(self, pod: Tree, verdict: GateVerdict) -> None:
+        patch = annotate(pod, _annotation(verdict))
+        if patch is not None:
+            await self._patch(pod, Patch.MERGE, patch)
+
+    async def _patch(self, pod: Tree, kind: Patch, patch: Tree | Sequence[Tree]) -> None:
+        if not self._world.may_act():
+            raise UnavailableError("controller.lead", "the lead was lost between judging and writing")
+        name = text(at(pod, ("metadata", "name")))
+        path = resource_path("api", "v1", "namespaces", _namespace(pod), "pods", name)
+        await self._client.patch(path, kind, patch, {"fieldManager": "bastide-controller"})
+
+    async def _tell(self, pod: Tree, kind: EventType, reason: str, note: str) -> None:
+        await self._events.tell(pod, kind, reason, note, action=_ACTION)
+
+
+def _annotation(verdict: GateVerdict) -> str:
+    return verdict.summary[:_LONGEST_ANNOTATION]
+
+
+def _namespace(pod: Tree) -> str:
+    return text(at(pod, ("metadata", "namespace")))
+
+
+def _remedy(pod: Tree) -> str:
+    """What helps: a pod's image can be corrected in place, but its owner would make the same again."""
+    owners = map(mapping, sequence(at(pod, ("metadata", "ownerReferences"))))
+    owner = next((one for one in owners if one.get("controller") is True), None)
+    if owner is None:
+        return "correct its image or delete it"
+    return f"correct the image in its owner, {text(owner.get('kind'))} {text(owner.get('name'))}"

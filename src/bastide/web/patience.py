@@ -1,0 +1,75 @@
+"""HTTP connections that do not wait for ever.
+
+uvicorn waits without limit for a request that has begun, and for the first one of a connection: whoever sends nothing,
+or a byte a minute, holds a connection and with it one of those that are allowed at once.
+"""
+
+import asyncio
+
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Args:
+        config: of the server.
+        state: of the server.
+        patience: seconds that a request may take to arrive, from the connection or its first byte to its last.
+    """
+
+    def __init__(self, config: Config, state: ServerState, *, patience: float) -> None:
+        super().__init__(config, state, {})
+        self._patience = patience
+        self._arriving = True
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """The handshake is over: the first request is awaited."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of a request, a whole one, or several."""
+        super().data_received(data)
+        # uvicorn has stopped its keep-alive timer at the first byte, even if no request has begun with it.
+        idle = self.cycle is not None and self.cycle.response_complete
+        if self._timer is None and (self._arriving or idle) and not self.transport.is_closing():
+            self._start_timer()
+
+    def on_message_begin(self) -> None:
+        """The parser's call."""
+        self._arriving = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """The parser's call."""
+        self._arriving = False
+        self._stop_timer()
+        super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """The server ends: what has not arrived is not waited for; requests under way are answered."""
+        if self._arriving:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(self._patience, self._time_is_up)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        self.transport.close()

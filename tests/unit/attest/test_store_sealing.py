@@ -1,0 +1,73 @@
+import base64
+import logging
+from pathlib import Path
+
+import pytest
+
+from bastide.attest.store.sealing import KEY_SIZE, KeySeal, read_key_file
+from bastide.errors import ConfigError
+
+KEY = bytes(range(KEY_SIZE))
+PEM = b"-----BEGIN PRIVATE KEY-----"
+
+
+def test_a_sealed_key_opens_for_its_tenant_and_id_only() -> None:
+    seal = KeySeal(KEY)
+    sealed = seal.seal("a", "k", PEM)
+    assert PEM not in sealed
+    assert seal.open("a", "k", sealed) == PEM
+    for tenant, kid in (("b", "k"), ("a", "l"), ("a\0k", "")):
+        with pytest.raises(ConfigError, match=r"store\.key\.wrong"):
+            seal.open(tenant, kid, sealed)
+
+
+def test_no_two_seals_are_the_same() -> None:
+    seal = KeySeal(KEY)
+    assert seal.seal("a", "k", PEM) != seal.seal("a", "k", PEM)
+
+
+def test_another_key_opens_nothing() -> None:
+    with pytest.raises(ConfigError, match=r"store\.key\.wrong"):
+        KeySeal(bytes(KEY_SIZE)).open("a", "k", KeySeal(KEY).seal("a", "k", PEM))
+
+
+def test_nothing_that_was_changed_or_cut_opens() -> None:
+    sealed = KeySeal(KEY).seal("a", "k", PEM)
+    changed = [sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :] for place in range(len(sealed))]
+    for one in (*changed, *(sealed[:length] for length in range(len(sealed)))):
+        with pytest.raises(ConfigError, match=r"store\.key\.wrong"):
+            KeySeal(KEY).open("a", "k", one)
+
+
+@pytest.mark.parametrize(
+    "text", [KEY, base64.b64encode(KEY), base64.b64encode(KEY) + b"\n", b" " + base64.b64encode(KEY) + b"\r\n"]
+)
+def test_a_key_file_holds_32_bytes_or_their_base64(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "key").write_bytes(text)
+    assert read_key_file(tmp_path / "key").open("a", "k", KeySeal(KEY).seal("a", "k", PEM)) == PEM
+
+
+@pytest.mark.parametrize(
+    "text", [b"", KEY[:31], KEY + b"\n", KEY.hex().encode(), base64.b64encode(KEY[:16]), b"\xff" * 44]
+)
+def test_anything_else_is_no_key_and_is_not_shown(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "key").write_bytes(text)
+    with pytest.raises(ConfigError, match=r"store\.key\.form") as caught:
+        read_key_file(tmp_path / "key")
+    assert len(text) < 8 or text.decode("latin-1") not in str(caught.value)
+
+
+def test_an_absent_key_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"file\.unreadable"):
+        read_key_file(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True), (0o644, True)])
+def test_a_key_that_others_can_read_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, *, warned: bool
+) -> None:
+    (tmp_path / "key").write_bytes(KEY)
+    (tmp_path / "key").chmod(mode)
+    with caplog.at_level(logging.WARNING):
+        read_key_file(tmp_path / "key")
+    assert ("0600" in caplog.text) is warned

@@ -1,0 +1,467 @@
+import asyncio
+import gzip
+import json
+import os
+import struct
+from datetime import UTC, datetime
+
+import pytest
+import zstandard
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bastide.cluster.gate.report import MOST_MANIFESTS, ImageReport
+from bastide.cluster.scanner import worker
+from bastide.cluster.scanner.job import Answer, RegistryOptions, ScanJob
+from bastide.cluster.scanner.manifest import DOCKER_LIST, DOCKER_MANIFEST
+from bastide.cluster.scanner.process import remove_leftovers, run_job
+from bastide.cluster.scanner.pull import ScanLimits
+from bastide.cluster.scanner.referrers import ARTIFACT_TYPES, ENVELOPE_TYPE
+from bastide.cluster.scanner.scan import Spent, is_of_the_place, scan
+from bastide.enclave.image import EnclaveKind
+from bastide.enclave.statement import PAYLOAD_TYPE, EnclaveClaim, Statement, sign_statement
+from bastide.errors import UnavailableError
+from bastide.sgx.types import MrEnclave, MrSigner, Svn
+from bastide.units import MIB
+from support.bounded import eventually, run_bounded
+from support.enclave_files import signed_intel_enclave
+from support.images import OCI_CONFIG, OCI_MANIFEST, Layout, Member, digest, layout, tar
+from support.registry import OCI_INDEX, REPOSITORY, fake_registry, repository
+
+NOW = datetime(2026, 11, 23, 17, tzinfo=UTC)
+ENCLAVE = signed_intel_enclave()
+KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def _image(*contents: bytes, compression="gzip") -> Layout:
+    members = [Member(f"app/{number}.signed.so", raw) for number, raw in enumerate(contents)]
+    return layout([tar(Member("etc/hello", b"hello")), tar(*members)], compression=compression)
+
+
+@pytest.fixture
+def registry():
+    with fake_registry() as served:
+        yield served
+
+
+def _scan(registry, name, tmp_path, *, limits=None, **options) -> ImageReport:
+    folder = tmp_path / str(len(list(tmp_path.iterdir())))
+    folder.mkdir()
+    client = repository(registry, **options)
+    return scan(client, name, folder, limits=limits or ScanLimits(), now=lambda: NOW)
+
+
+def _code(report: ImageReport) -> str:
+    assert not report.manifests
+    assert report.failure is not None
+    return report.failure.code
+
+
+def _platform(os_="linux", architecture="amd64"):
+    return {"platform": {"os": os_, "architecture": architecture}}
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_an_enclave_in_an_image_is_found_and_measured(registry, tmp_path, compression):
+    name = registry.put(_image(ENCLAVE, compression=compression))
+    spent = Spent()
+    report = scan(repository(registry), name, tmp_path, limits=ScanLimits(), now=lambda: NOW, spent=spent)
+    (manifest,) = report.manifests
+    (enclave,) = manifest.enclaves
+    assert (manifest.digest, enclave.path, enclave.kind) == (name, "/app/0.signed.so", EnclaveKind.INTEL_SDK)
+    (block,) = enclave.blocks
+    assert block.sigstruct is not None
+    assert block.mr_enclave == block.sigstruct.enclave_hash
+    assert enclave.epc
+    assert ImageReport.parse(report.build()) == report
+    assert set(spent.seconds) == {"referrers", "pull", "search", "measure"}
+    assert spent.pulled > 0
+
+
+def test_dockers_media_types_are_read_as_well(registry, tmp_path):
+    image = _image(ENCLAVE)
+    tree = json.loads(image.blobs[image.manifest_digest])
+    registry.put(image)
+    tree["mediaType"] = DOCKER_MANIFEST
+    tree["config"]["mediaType"] = "application/vnd.docker.container.image.v1+json"
+    for layer in tree["layers"]:
+        layer["mediaType"] = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+    name = registry.put_document(tree, DOCKER_MANIFEST, "docker")
+    entry = registry.entry("docker", platform={"os": "linux", "architecture": "amd64"})
+    listed = registry.put_document({"mediaType": DOCKER_LIST, "manifests": [entry]}, DOCKER_LIST)
+    for pinned in (name, listed):
+        report = _scan(registry, pinned, tmp_path)
+        assert [manifest.digest for manifest in report.manifests] == [name]
+        assert len(report.enclaves) == 1
+
+
+def test_an_image_without_enclaves_is_said_to_have_none(registry, tmp_path):
+    report = _scan(registry, registry.put(_image()), tmp_path)
+    assert report.failure is None
+    assert [manifest.enclaves for manifest in report.manifests] == [()]
+
+
+def test_every_linux_amd64_manifest_of_an_index_is_looked_into_and_no_other(registry, tmp_path):
+    plain, signed, foreign = _image(), _image(ENCLAVE), _image(b"other")
+    names = [registry.put(image, tag) for image, tag in ((plain, "a"), (signed, "b"), (foreign, "c"))]
+    inner = registry.put_index(registry.entry("b", **_platform("Linux", "x86_64")), tag="inner")
+    index = registry.put_index(
+        registry.entry("a", **_platform()),
+        registry.entry("inner"),
+        registry.entry("c", **_platform("windows")),
+        registry.entry("c", **_platform("linux", "arm64")),
+        registry.entry("c", **_platform("unknown", "unknown")),
+    )
+    report = _scan(registry, index, tmp_path)
+    assert report.digest == index
+    assert [manifest.digest for manifest in report.manifests] == names[:2]
+    assert [len(manifest.enclaves) for manifest in report.manifests] == [0, 1]
+    assert inner in "".join(registry.paths())
+    assert not any(names[2] in path for path in registry.paths())
+
+
+def test_a_manifest_without_a_platform_is_judged_by_its_config(registry, tmp_path):
+    ours = _image(ENCLAVE)
+    registry.put(ours, "a")
+    arm = json.loads(ours.blobs[ours.manifest_digest])
+    config = json.dumps({"architecture": "arm64", "os": "linux", "rootfs": {"diff_ids": []}}).encode()
+    registry.blobs[digest(config)] = config
+    arm["config"] = {"mediaType": OCI_CONFIG, "digest": digest(config), "size": len(config)}
+    registry.put_document(arm, OCI_MANIFEST, "arm")
+    report = _scan(registry, registry.put_index(registry.entry("a"), registry.entry("arm")), tmp_path)
+    assert [manifest.digest for manifest in report.manifests] == [ours.manifest_digest]
+
+
+def test_an_index_for_other_platforms_alone_is_a_failure(registry, tmp_path):
+    registry.put(_image(), "a")
+    index = registry.put_index(registry.entry("a", **_platform("linux", "arm64")))
+    assert _code(_scan(registry, index, tmp_path)) == "scanner.image.platform"
+
+
+def test_too_many_manifests_are_a_failure(registry, tmp_path):
+    for number in range(MOST_MANIFESTS + 1):
+        registry.put(_image(b"%d" % number), str(number))
+    entries = [registry.entry(str(number), **_platform()) for number in range(MOST_MANIFESTS + 1)]
+    assert _code(_scan(registry, registry.put_index(*entries), tmp_path)) == "scanner.image.manifests"
+
+
+def test_indexes_within_each_other_end_somewhere(registry, tmp_path):
+    registry.put(_image(), "0")
+    for depth in range(5):
+        registry.put_index(registry.entry(str(depth)), tag=str(depth + 1))
+    assert _code(_scan(registry, registry.entry("5")["digest"], tmp_path)) == "scanner.image.nesting"
+
+
+def test_an_index_that_names_one_document_a_hundred_times_ends(registry, tmp_path):
+    registry.put(_image(), "a")
+    index = registry.put_index(*[registry.entry("a", **_platform())] * 200)
+    assert _code(_scan(registry, index, tmp_path)) == "scanner.image.manifests"
+
+
+@pytest.mark.parametrize("change", [{"size": 1}, {"mediaType": OCI_INDEX}, {"mediaType": "application/x"}])
+def test_an_index_that_says_otherwise_of_a_document_is_a_failure(registry, tmp_path, change):
+    registry.put(_image(), "a")
+    index = registry.put_index({**registry.entry("a", **_platform()), **change})
+    assert _code(_scan(registry, index, tmp_path)).startswith("scanner.manifest.")
+
+
+def test_an_artefact_is_no_image_without_enclaves(registry, tmp_path):
+    """Its config's type makes the reader of layouts pass it over: that must not be taken for "nothing in it"."""
+    image = _image(ENCLAVE)
+    tree = json.loads(image.blobs[image.manifest_digest])
+    tree["config"]["mediaType"] = "application/vnd.example+json"
+    registry.put(image)
+    name = registry.put_document(tree, OCI_MANIFEST)
+    assert _code(_scan(registry, name, tmp_path)) == "scanner.manifest.config-type"
+    index = registry.put_index(registry.entry(name))
+    assert _code(_scan(registry, index, tmp_path)) == "scanner.manifest.config-type"
+
+
+def test_manifests_that_nobody_looked_into_are_noticed(registry, tmp_path, monkeypatch):
+    name = registry.put(_image(ENCLAVE))
+    monkeypatch.setattr("bastide.cluster.scanner.scan.open_store", lambda *_, **__: None)
+    assert _code(_scan(registry, name, tmp_path)) == "scanner.image.unread"
+
+
+# What a registry may do to us
+
+
+def test_a_layer_that_is_not_its_digest_is_a_failure_of_the_place(registry, tmp_path):
+    image = _image(ENCLAVE)
+    name = registry.put(image)
+    for blob in image.blobs:
+        if registry.blobs[blob].startswith(b"\x1f\x8b"):
+            registry.blobs[blob] = bytes(len(registry.blobs[blob]))
+    report = _scan(registry, name, tmp_path)
+    assert _code(report) == "scanner.digest.mismatch"
+    assert is_of_the_place(report.failure)
+
+
+def test_a_layer_that_unpacks_to_another_diff_id_is_a_failure_of_the_image(registry, tmp_path):
+    image = _image(ENCLAVE)
+    tree = json.loads(image.blobs[image.manifest_digest])
+    tree["layers"] = tree["layers"][::-1]
+    registry.put(image)
+    report = _scan(registry, registry.put_document(tree, OCI_MANIFEST), tmp_path)
+    assert _code(report) == "enclave.image.digest"
+    assert not is_of_the_place(report.failure)
+
+
+def test_a_registry_that_does_not_answer_writes_no_failure(registry, tmp_path):
+    name = registry.put(_image())
+    registry.answerer = lambda asked, exchange: "blobs" in asked.path and (exchange.reply(503) or True)
+    with pytest.raises(UnavailableError):
+        _scan(registry, name, tmp_path)
+
+
+def _one_layer(registry, packed: bytes, unpacked: bytes, *, size: int | None = None) -> str:
+    image = layout([unpacked])
+    tree = json.loads(image.blobs[image.manifest_digest])
+    registry.put(image)
+    registry.blobs[digest(packed)] = packed
+    tree["layers"] = [{**tree["layers"][0], "digest": digest(packed), "size": len(packed) if size is None else size}]
+    return registry.put_document(tree, OCI_MANIFEST)
+
+
+def test_a_decompression_bomb_is_a_failure(registry, tmp_path):
+    content = bytes(300 * MIB)
+    name = _one_layer(registry, gzip.compress(content, 1), b"")
+    report = _scan(registry, name, tmp_path, limits=ScanLimits(ratio=50))
+    assert _code(report) == "enclave.layer.ratio"
+
+
+def test_a_layer_that_unpacks_to_too_much_is_a_failure(registry, tmp_path):
+    content = tar(Member("big", bytes(3 * MIB)))
+    name = _one_layer(registry, gzip.compress(content), content)
+    assert _code(_scan(registry, name, tmp_path, limits=ScanLimits(unpacked=2 * MIB))) == "enclave.image.unpacked"
+
+
+def test_a_zstd_window_that_takes_our_memory_is_a_failure(registry, tmp_path):
+    content = tar(Member("big", os.urandom(2 * MIB)))
+    parameters = zstandard.ZstdCompressionParameters(window_log=27, compression_level=3)
+    name = _one_layer(registry, zstandard.ZstdCompressor(compression_params=parameters).compress(content), content)
+    # A frame that tells its size needs no larger window than that: this one does not tell it.
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    name = _one_layer(registry, stream.compress(content) + stream.flush(), content)
+    assert _code(_scan(registry, name, tmp_path)) == "enclave.layer.window"
+
+
+def test_too_many_files_are_a_failure(registry, tmp_path):
+    name = registry.put(layout([tar(*(Member(f"f{n}") for n in range(20)))]))
+    assert _code(_scan(registry, name, tmp_path, limits=ScanLimits(entries=10))) == "enclave.find.entries"
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (ScanLimits(layers=1), "scanner.image.layers"),
+        (ScanLimits(layer=100), "scanner.image.size"),
+        (ScanLimits(image=300), "scanner.image.size"),
+    ],
+)
+def test_what_is_too_large_is_refused_before_a_layer_is_asked_for(registry, tmp_path, limits, code):
+    name = registry.put(_image(os.urandom(1000)))
+    assert _code(_scan(registry, name, tmp_path, limits=limits)) == code
+    assert not any("/blobs/" in path for path in registry.paths())
+
+
+def test_a_blob_of_two_sizes_is_a_failure(registry, tmp_path):
+    image = _image()
+    tree = json.loads(image.blobs[image.manifest_digest])
+    tree["layers"].append({**tree["layers"][0], "size": 1})
+    registry.put(image)
+    assert _code(_scan(registry, registry.put_document(tree, OCI_MANIFEST), tmp_path)) == "scanner.manifest.shape"
+
+
+def test_a_disk_without_room_is_tried_again_later(registry, tmp_path, monkeypatch):
+    name = registry.put(_image())
+    full = os.statvfs_result((4096, 4096, 100, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    with pytest.raises(UnavailableError) as caught:
+        _scan(registry, name, tmp_path)
+    assert caught.value.code == "scanner.disk.full"
+
+
+def test_an_enclave_that_cannot_be_read_is_told_with_whoever_signed_it(registry, tmp_path):
+    # The file's section table says more than there is: still a SIGSTRUCT lies in it.
+    broken = bytearray(ENCLAVE)
+    struct.pack_into("<H", broken, 0x3C, 0xFFF0)
+    report = _scan(registry, registry.put(_image(bytes(broken))), tmp_path)
+    (enclave,) = report.enclaves
+    assert enclave.problem
+    assert [block.mr_enclave for block in enclave.blocks] == [None] * len(enclave.blocks)
+    assert enclave.blocks
+
+
+# Statements
+
+
+def _statement(name: str, *, key=KEY) -> bytes:
+    claim = EnclaveClaim(
+        path="/app/e.so",
+        kind="intel-sdk",
+        mr_enclave=MrEnclave(b"\1" * 32),
+        mr_signer=MrSigner(b"\2" * 32),
+        product_id=3,
+        svn=Svn(4),
+    )
+    statement = Statement(repository=f"reg.example/{REPOSITORY}", image_digest=name, enclaves=(claim,))
+    return sign_statement(statement, key)
+
+
+@pytest.mark.parametrize("kind", ARTIFACT_TYPES)
+@pytest.mark.parametrize("has_api", [True, False])
+def test_a_statement_that_refers_to_the_image_is_kept_as_it_is(registry, tmp_path, kind, has_api):
+    registry.has_referrers_api = has_api
+    name = registry.put(_image())
+    envelope = _statement(name)
+    registry.attach(name, envelope, kind)
+    assert _scan(registry, name, tmp_path).statements == (envelope,)
+
+
+def test_a_statement_stands_beside_a_failure(registry, tmp_path):
+    name = registry.put(_image())
+    envelope = _statement(name)
+    registry.attach(name, envelope, PAYLOAD_TYPE)
+    report = _scan(registry, name, tmp_path, limits=ScanLimits(layers=1))
+    assert _code(report) == "scanner.image.layers"
+    assert report.statements == (envelope,)
+
+
+def test_what_is_no_statement_about_this_image_takes_no_place(registry, tmp_path):
+    name, other = registry.put(_image()), f"sha256:{'1' * 64}"
+    registry.attach(name, _statement(other), PAYLOAD_TYPE)  # about another image
+    registry.attach(name, _statement(name), PAYLOAD_TYPE, claims=other)  # attached to another
+    registry.attach(name, _statement(name, key=ec.generate_private_key(ec.SECP256R1())), "text/plain")
+    registry.attach(name, b"not json", ENVELOPE_TYPE)
+    registry.attach(name, b'{"payload":"%"}', ENVELOPE_TYPE)
+    registry.attach(name, b"x" * 70_000, ENVELOPE_TYPE)
+    lost = registry.attach(name, b"lost", ENVELOPE_TYPE)
+    del registry.documents[lost]
+    good = _statement(name, key=ec.generate_private_key(ec.SECP256R1()))
+    registry.attach(name, good, PAYLOAD_TYPE)
+    assert _scan(registry, name, tmp_path).statements == (good,)
+
+
+def test_a_statement_that_is_not_its_digest_is_left_out(registry, tmp_path):
+    name = registry.put(_image())
+    envelope = _statement(name)
+    registry.attach(name, envelope, PAYLOAD_TYPE)
+    registry.blobs[digest(envelope)] = _statement(name, key=ec.generate_private_key(ec.SECP256R1()))
+    assert _scan(registry, name, tmp_path).statements == ()
+
+
+def test_statements_are_bounded(registry, tmp_path):
+    name = registry.put(_image())
+    for _ in range(12):
+        registry.attach(name, _statement(name, key=ec.generate_private_key(ec.SECP256R1())), PAYLOAD_TYPE)
+    assert len(_scan(registry, name, tmp_path).statements) == 8
+
+
+# The process
+
+
+def _job(registry, name, **limits) -> ScanJob:
+    options = RegistryOptions(private=(f"http://{registry.host}",))
+    return ScanJob(image=registry.image(f"@{name}"), options=options, limits=ScanLimits(**limits))
+
+
+def test_a_job_passes_through_its_form(registry):
+    job = _job(registry, f"sha256:{'1' * 64}", seconds=5.0)
+    assert ScanJob.parse(job.build()) == job
+
+
+def test_a_process_does_the_job_and_leaves_nothing_on_the_disk(registry, tmp_path):
+    name = registry.put(_image(ENCLAVE))
+
+    async def done():
+        answer = await run_job(_job(registry, name), tmp_path)
+        assert answer.report is not None
+        assert len(answer.report.enclaves) == 1
+        assert answer.pulled > 0
+        assert not list(tmp_path.iterdir())
+
+    run_bounded(done)
+
+
+def test_a_process_that_waits_is_ended_when_its_task_is(registry, tmp_path):
+    name = registry.put(_image())
+    registry.answerer = lambda asked, exchange: exchange.stop.wait(30) or True
+
+    async def done():
+        task = asyncio.ensure_future(run_job(_job(registry, name), tmp_path))
+        await eventually(lambda: bool(registry.asked), "the process asks the registry")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not list(tmp_path.iterdir())
+
+    run_bounded(done)
+
+
+def test_a_registry_that_is_silent_is_a_passing_failure(registry, tmp_path):
+    name = registry.put(_image())
+    registry.answerer = lambda asked, exchange: exchange.stop.wait(30) or True
+
+    async def done():
+        answer = await run_job(_job(registry, name, seconds=0.5), tmp_path)
+        assert answer.passing is not None
+        assert answer.passing.code == "scanner.http.slow"
+
+    run_bounded(done)
+
+
+def test_memory_and_processor_time_are_bounded_by_the_kernel(registry, tmp_path):
+    name = registry.put(_image(b"\x7fELF" + os.urandom(7 * MIB)))
+
+    async def done():
+        small = await run_job(_job(registry, name, memory=6 * MIB), tmp_path)
+        assert small.report is not None
+        assert small.report.failure.code == "scanner.scan.memory"
+        none = await run_job(_job(registry, name, cpu=0), tmp_path)
+        assert none.report is not None
+        assert none.report.failure.code == "scanner.scan.work"
+
+    run_bounded(done)
+
+
+def test_work_without_end_is_a_failure_of_the_image(registry, tmp_path, monkeypatch):
+    def endless(*_, **__):
+        raise worker._OutOfTime
+
+    name = registry.put(_image())
+    monkeypatch.setattr("bastide.cluster.scanner.job.scan", endless)
+    answer = worker.answer(_job(registry, name), tmp_path)
+    assert answer.report is not None
+    assert answer.report.failure.code == "scanner.scan.work"
+    assert Answer.parse(answer.build(), name).report == answer.report
+
+
+def test_a_fault_of_ours_is_a_failure_and_no_end(registry, tmp_path, monkeypatch, capsys):
+    def faulty(*_, **__):
+        raise KeyError("x")
+
+    name = registry.put(_image())
+    monkeypatch.setattr("bastide.cluster.scanner.job.scan", faulty)
+    assert worker.answer(_job(registry, name), tmp_path).report.failure.code == "scanner.scan.fault"
+    assert "KeyError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b"nonsense"])
+def test_no_answer_is_a_passing_failure(raw):
+    with pytest.raises(UnavailableError) as caught:
+        Answer.parse(raw, f"sha256:{'1' * 64}")
+    assert caught.value.code == "scanner.scan.ended"
+
+
+def test_an_answer_about_another_image_is_none(registry, tmp_path):
+    name = registry.put(_image())
+    raw = worker.answer(_job(registry, name), tmp_path).build()
+    with pytest.raises(UnavailableError):
+        Answer.parse(raw, f"sha256:{'1' * 64}")
+
+
+def test_folders_of_a_scanner_that_was_killed_are_removed(tmp_path):
+    (tmp_path / "bastide-scan-abc" / "blobs").mkdir(parents=True)
+    (tmp_path / "else").mkdir()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["else"]
