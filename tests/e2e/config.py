@@ -11,6 +11,10 @@ API_SERVER = f"https://{NODE_ADDRESS}:6443"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 _SERVICES = "10.0.0.0/24"
 _POD_NETWORK = "10.77.0.0/24"
+_CONFINE = (
+    "mount -o remount,bind,ro / && "
+    'exec setpriv --bounding-set=-all --inh-caps=-all --ambient-caps=-all --no-new-privs "$@"'
+)
 _ETCD = "http://127.0.0.1:2379"
 
 
@@ -103,9 +107,10 @@ def containerd(folder: Path) -> tuple[str, ...]:
 
 
 def agent(folder: Path, root: Path) -> tuple[str, ...]:
-    """Our agent as users start it: the node's root file system is mounted at ``root``."""
+    """Our agent as a container would run it: no capability, a read-only root, and the node's own root at ``root``."""
+    confined = ("unshare", "-m", "--propagation", "slave", "sh", "-c", _CONFINE, "sh")
     access = ("--node-name", NODE_NAME, "--kubeconfig", f"{folder}/agent.kubeconfig")
-    return (str(Path(sys.executable).with_name("bastide")), "node", "agent", *access, "--root", str(root))
+    return (*confined, str(Path(sys.executable).with_name("bastide")), "node", "agent", *access, "--root", str(root))
 
 
 def _kubelet(pki: Path, cgroup: str) -> dict[str, object]:

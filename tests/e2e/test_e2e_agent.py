@@ -58,6 +58,17 @@ def _require_page(cluster: Cluster, path: str) -> None:
     assert (status, body) == (200, "ok\n")
 
 
+def test_all_this_takes_no_capability_and_no_writable_root(cluster: Cluster) -> None:
+    """What docs/reference/node.md promises: the agent of all these tests runs so."""
+    (process,) = cluster.box.run("pgrep", "-f", "^[^ ]*python[^ ]* [^ ]*/bastide node agent").split()
+    status = cluster.box.run("cat", f"/proc/{process}/status")
+    capabilities = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Cap"))
+    assert set(capabilities.values()) == {"0" * 16}, capabilities
+    assert "NoNewPrivs:\t1" in status
+    mounts = [line.split() for line in cluster.box.run("cat", f"/proc/{process}/mountinfo").splitlines()]
+    assert [mount[5].split(",")[0] for mount in mounts if mount[4] == "/"] == ["ro"]
+
+
 @pytest.mark.parametrize("meddling", [{"op": "replace", "value": "0"}, {"op": "remove"}], ids=["zeroed", "removed"])
 def test_epc_capacity_changed_by_hand_is_back_within_5_seconds(cluster: Cluster, meddling: dict[str, str]) -> None:
     cluster.offers(EPC, EPC_BYTES)

@@ -147,9 +147,17 @@ def test_devices_and_quoting_socket_are_given_by_cdi(by_cdi: Cluster) -> None:
     assert by_cdi.inside("by-cdi", "tr '\\0' '\\n' </proc/1/environ | grep AESM") == "SGX_AESM_ADDR=1\n"
     assert by_cdi.inside("by-cdi", "[ -S /var/run/aesmd/aesm.socket ] && echo there") == "there\n"
     assert by_cdi.inside("by-cdi", "echo >/var/run/aesmd/x || echo refused").endswith("refused\n")
+    user = {"runAsUser": 1000, "runAsGroup": 1000}
+    by_cdi.create_pod(busybox_pod("non-root", f"{OPEN}; sleep 1000", limits={ENCLAVE: 1}, securityContext=user))
+    by_cdi.running("non-root")
+    eventually(lambda: _require_log(by_cdi, "non-root", "opened\n"))
     by_cdi.create_pod(busybox_pod("plain"))
     by_cdi.running("plain")
     assert "No such file" in by_cdi.inside("plain", "ls /dev/sgx_enclave")
+
+
+def _require_log(cluster: Cluster, name: str, text: str) -> None:
+    assert cluster.log(name) == text
 
 
 def test_cleaning_up_takes_the_cdi_file_away_after_which_no_name_gives_a_device(by_cdi: Cluster) -> None:

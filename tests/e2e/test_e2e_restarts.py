@@ -11,6 +11,7 @@ from e2e.api import eventually
 from e2e.cluster import PODS, Cluster, busybox_pod, container_id
 
 ENCLAVE = "sgx.intel.com/enclave"
+EPC = "sgx.intel.com/epc"
 OPEN = "(exec 3<>/dev/sgx_enclave) && echo opened"
 SIGNALS = (signal.SIGTERM, signal.SIGKILL)
 
@@ -18,14 +19,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGKILL)
 @pytest.fixture
 def holder(cluster: Cluster) -> str:
     """Which container runs with a device when the trouble begins."""
-    cluster.create_pod(busybox_pod("holder", limits={ENCLAVE: 1}))
+    cluster.create_pod(busybox_pod("holder", limits={ENCLAVE: 1, EPC: "1Mi"}))
     return container_id(cluster.running("holder"))
 
 
 def require_all_well(cluster: Cluster, holder: str, *, newcomer: str) -> None:
-    """The devices are offered, a new pod gets one, and the old pod has never lost its own."""
+    """Devices and EPC are offered, a new pod gets both, and the old pod has never lost its own."""
     cluster.offers(ENCLAVE, 110)
-    cluster.create_pod(busybox_pod(newcomer, limits={ENCLAVE: 1}))
+    cluster.create_pod(busybox_pod(newcomer, limits={ENCLAVE: 1, EPC: "1Mi"}))
     cluster.running(newcomer)
     assert cluster.inside(newcomer, OPEN) == "opened\n"
     assert container_id(cluster.running("holder")) == holder, "the pod's container was started anew"

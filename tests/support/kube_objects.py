@@ -3,6 +3,7 @@
 import copy
 import json
 import threading
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
@@ -103,17 +104,20 @@ class KubeObjects:
         elif asked.method == "GET" and "watch" in query:
             self._watch(parts.path, int(query["resourceVersion"]), answer)
         elif asked.method == "GET":
-            self._get(parts.path, answer)
+            self._get(parts.path, query, answer)
         else:
             self._write(asked, parts.path, answer)
 
-    def _get(self, path: str, answer: Exchange) -> None:
+    def _get(self, path: str, query: dict[str, str], answer: Exchange) -> None:
         with self.changed:
             if path in self.objects:
                 answer.reply(200, self.objects[path])
             elif path.rpartition("/")[2].islower() and path.rpartition("/")[2].endswith("s"):
                 items = [tree for name, tree in self.objects.items() if _belongs(name, path)]
-                answer.reply(200, {"metadata": {"resourceVersion": str(self.version)}, "items": items})
+                begin, limit = int(query.get("continue", 0)), int(query.get("limit", len(items)))
+                more = str(begin + limit) if begin + limit < len(items) else ""
+                metadata = {"resourceVersion": str(self.version), "continue": more}
+                answer.reply(200, {"metadata": metadata, "items": items[begin : begin + limit]})
             else:
                 _status(answer, 404, f"{path} not found")
 
@@ -121,12 +125,12 @@ class KubeObjects:
         answer.begin_stream()
         while not answer.stop.is_set():
             with self.changed:
-                fresh = [event for event in self.events if event[0] > since and _belongs(event[2], path)]
+                fresh = self.events[bisect_right(self.events, since, key=lambda event: event[0]) :]
                 if not fresh:
                     self.changed.wait(0.02)
-            for version, kind, _, tree in fresh:
-                since = version
-                answer.event(kind, tree)
+            for since, kind, name, tree in fresh:
+                if _belongs(name, path):
+                    answer.event(kind, tree)
         answer.end_stream()
 
     def _write(self, asked: Asked, path: str, answer: Exchange) -> None:

@@ -72,6 +72,15 @@ class Postgres:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
+    def use_tls(self, certificate: bytes, key: bytes) -> dict[str, str]:
+        """Keep a certificate and its key (PEM) where the server finds them; the settings to start it with."""
+        for name, content in (("tls.pem", certificate), ("tls.key", key)):
+            file = self.folder / name
+            file.write_bytes(content)
+            file.chmod(0o600)
+            shutil.chown(file, self._user)
+        return {"ssl": "on", "ssl_cert_file": f"{self.folder}/tls.pem", "ssl_key_file": f"{self.folder}/tls.key"}
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop: SIGINT is a fast shutdown, SIGQUIT an immediate one, which is as good as a crash."""
         if self._process is not None:

@@ -1,7 +1,6 @@
 """AdmissionReviews for tests, and a world to judge them by."""
 
 import base64
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from bastide.errors import BastideError
 from bastide.pods.images import ImageReference
 from bastide.pods.policy import DEFAULT_POLICY, AdmissionPolicy, GateMode, OnMiss, SignerGate
 from bastide.units import GIB, Bytes
+from support.kube_objects import apply_json_patch
 
 Tree = dict[str, object]
 
@@ -113,29 +113,4 @@ def patched(tree: Tree, answer: Answer) -> Tree:
     if "patch" not in response:
         return tree
     assert response["patchType"] == "JSONPatch"
-    return apply_patch(tree, json.loads(base64.b64decode(response["patch"])))
-
-
-def apply_patch(tree: Tree, operations: Sequence[Tree]) -> Tree:
-    """RFC 6902: whatever does not apply to the letter raises."""
-    document = copy.deepcopy(tree)
-    for one in operations:
-        *parents, last = [step.replace("~1", "/").replace("~0", "~") for step in one["path"].split("/")[1:]]
-        place = document
-        for step in parents:
-            place = place[int(step)] if isinstance(place, list) else place[step]
-        key = int(last) if isinstance(place, list) else last
-        match one["op"]:
-            case "add" if isinstance(place, list):
-                assert key <= len(place)
-                place.insert(key, copy.deepcopy(one["value"]))
-            case "add":
-                place[key] = copy.deepcopy(one["value"])
-            case "replace":
-                assert place[key] is not None
-                place[key] = copy.deepcopy(one["value"])
-            case "remove":
-                del place[key]
-            case "test":
-                assert place[key] == one["value"]
-    return document
+    return apply_json_patch(tree, json.loads(base64.b64decode(response["patch"])))

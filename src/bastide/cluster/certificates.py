@@ -153,7 +153,7 @@ def next_step(held: Certificates, names: tuple[str, ...], now: datetime, *, publ
     """
     if is_due(held.bundle[0], now):
         return Step.AUTHORITY
-    if any(authority.not_valid_after_utc <= now for authority in held.bundle[1:]):
+    if held.bundle[1:] != _living(held.bundle[1:], held.leaf, now):
         return Step.TRIM
     good = _signed_by(held.leaf, held.bundle[0]) and _names_of(held.leaf) == names and not is_due(held.leaf, now)
     usable = now < held.leaf.not_valid_after_utc and _names_of(held.leaf) == names
@@ -184,8 +184,9 @@ def _living(
     bundle: tuple[x509.Certificate, ...], leaf: x509.Certificate, now: datetime
 ) -> tuple[x509.Certificate, ...]:
     """Those that have not ended, and in any case the one that the server certificate stands under."""
-    living = [one for one in bundle if now < one.not_valid_after_utc or _signed_by(leaf, one)]
-    return tuple(living[: MOST_AUTHORITIES - 1])
+    issuers = [one for one in bundle if _signed_by(leaf, one)]
+    others = [one for one in bundle if now < one.not_valid_after_utc and one not in issuers]
+    return tuple((issuers + others)[: MOST_AUTHORITIES - 1])
 
 
 def _new_authority(now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

@@ -1,7 +1,8 @@
 """A bounded reader for the signed JSON documents of Intel's provisioning service.
 
 TCB info and enclave identity have the same shape: ``{"<body>": {...}, "signature": "<hex>"}``, where the signature
-covers the bytes of the body exactly as served. So the reader keeps that slice and never serialises again.
+covers the bytes of the body exactly as served. So the reader keeps that slice; what is written anew is compared with it
+and thrown away.
 
 Stricter than JSON: no duplicate keys, no fractions, exponents or ``-0``, at most ``MAX_DEPTH`` levels, at most
 ``MAX_DOCUMENT_SIZE`` bytes, nothing after the closing brace.

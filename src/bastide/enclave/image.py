@@ -115,16 +115,18 @@ class EnclaveFile:
         kind: who made it.
         blocks: the ways in which it can be loaded; empty when nothing is known but the kind.
         insecure: settings of a Gramine manifest that give up a protection, in words.
+        defect: why an ELF file cannot be read as one, so that its kind is not known; else empty.
     """
 
     kind: EnclaveKind
     blocks: tuple[EnclaveBlock, ...]
     insecure: tuple[str, ...] = ()
+    defect: str = ""
 
     @property
     def note(self) -> str:
         """What is and is not possible with this kind; empty where everything is."""
-        return NOTES[self.kind]
+        return f"{NOTES[self.kind]}; as an ELF file it is malformed: {self.defect}" if self.defect else NOTES[self.kind]
 
 
 def parse_sigstruct(raw: bytes) -> SigStruct | None:

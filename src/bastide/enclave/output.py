@@ -14,12 +14,16 @@ from bastide.errors import ConfigError
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes its name only when the block ends well; else nothing is left.
 
-    A file that was there is replaced, and its permissions are kept.
+    A file that was there is replaced, and its permissions are kept; where a symbolic link stands, what it names is.
 
     Raises:
         ConfigError: ``file.unwritable``.
     """
     try:
+        path = Path(os.path.realpath(path))
+        if path.exists() and not path.is_file():
+            # Renaming over a device or a FIFO would put a file in its place for everybody.
+            raise ConfigError("file.unwritable", "expected a regular file, or a name that is free", where=str(path))
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
     except OSError as error:

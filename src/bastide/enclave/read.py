@@ -1,7 +1,7 @@
 """Reading an enclave file of any kind into its blocks: the one door for inspect, measure, size, sign and verify."""
 
 from bastide.enclave import fortanix, gramine, intel_sdk, open_enclave
-from bastide.enclave.elf import ElfImage
+from bastide.enclave.elf import ElfImage, is_elf
 from bastide.enclave.image import EnclaveBlock, EnclaveFile, EnclaveKind, parse_sigstruct
 from bastide.enclave.layout import Image
 from bastide.enclave.locate import MAX_SIGSTRUCTS, Located, check_one_loader, locate
@@ -32,6 +32,8 @@ def read_enclave(image: Image, name: str = "", *, sig: bytes | None = None, libp
     """
     located = locate(image, name)
     if located is None:
+        if is_elf(image):
+            ElfImage.parse(image)  # one that cannot be read is told apart from one that is no enclave
         raise MalformedError(
             "enclave.kind.unknown",
             "this is no enclave of a known kind and holds no SIGSTRUCT",
@@ -50,8 +52,17 @@ def read_enclave(image: Image, name: str = "", *, sig: bytes | None = None, libp
         case EnclaveKind.GRAMINE:
             return _gramine(image, libpal, sigstruct)
         case _:
-            blocks = _carved(image, located)
+            return EnclaveFile(kind=located.kind, blocks=_carved(image, located), defect=_defect(image))
     return EnclaveFile(kind=located.kind, blocks=blocks)
+
+
+def _defect(image: Image) -> str:
+    try:
+        if is_elf(image):
+            ElfImage.parse(image)
+    except MalformedError as error:
+        return f"{error.message} [{error.code}]"
+    return ""
 
 
 def _gramine(image: Image, libpal: Image | None, sigstruct: SigStruct | None) -> EnclaveFile:

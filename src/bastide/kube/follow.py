@@ -17,6 +17,8 @@ from bastide.pods.tree import at, mapping, sequence, text
 
 _LOG = logging.getLogger(__name__)
 _GONE = 410
+PAGE = 500
+"""Objects of one page of a list."""
 
 
 class Change(StrEnum):
@@ -62,6 +64,14 @@ class FollowSettings:
 class Follower:
     """Follows the objects at ``path`` that ``query`` selects (``fieldSelector``, ``labelSelector``).
 
+    Args:
+        client: of the API server.
+        path: of the list.
+        query: what to select.
+        chance: random numbers in [0, 1) for the back-off.
+        settings: times.
+        trim: what to keep of each object; lists come in pages, so that what is let go never lies in memory as a whole.
+
     Attributes:
         fault: why there is no news at present; empty while all is well.
     """
@@ -74,8 +84,10 @@ class Follower:
         *,
         chance: Callable[[], float],
         settings: FollowSettings | None = None,
+        trim: Callable[[Tree], Tree] = lambda tree: tree,
     ) -> None:
         self._client = client
+        self._trim = trim
         self._path = path
         self._query = dict(query)
         self._settings = settings or FollowSettings()
@@ -106,11 +118,19 @@ class Follower:
                 await asyncio.sleep(self._backoff.next_delay())
 
     async def _list(self) -> Listed:
-        tree = await self._client.get(self._path, self._query)
+        objects: list[Tree] = []
+        more = ""
+        while True:
+            page = {"limit": str(PAGE), "continue": more} if more else {"limit": str(PAGE)}
+            tree = await self._client.get(self._path, {**self._query, **page})
+            objects += (self._trim(mapping(item)) for item in sequence(tree.get("items")))
+            more = text(at(tree, ("metadata", "continue")))
+            if not more:
+                break
         self._version = _version(tree)
         if not self._version:
             raise MalformedError("kube.answer.syntax", "expected a list with a resourceVersion", where=self._path)
-        return Listed(objects=tuple(map(mapping, sequence(tree.get("items")))))
+        return Listed(objects=tuple(objects))
 
     async def _watch(self) -> AsyncGenerator[Changed, None]:
         """One watch; each event moves on where the next one begins."""
@@ -142,7 +162,7 @@ class Follower:
                 "kube.answer.syntax", f"expected an event of a watch, seen {kind[:40]!r}", where=self._path
             )
         self._version = version
-        return None if kind == "BOOKMARK" else Changed(change=Change(kind), object=subject)
+        return None if kind == "BOOKMARK" else Changed(change=Change(kind), object=self._trim(subject))
 
     def _forget(self, error: BastideError) -> None:
         """List anew, unless only the connection was lost."""

@@ -44,6 +44,10 @@ class Contest:
         """We wrote."""
         self._written.append(now)
 
+    def wish_changed(self) -> None:
+        """We want something else than before: what we wrote until now was undone by nobody."""
+        self._written.clear()
+
     def is_lost(self, now: float) -> bool:
         """Whether somebody else has his way at ``now``."""
         return now < self._until

@@ -110,10 +110,11 @@ class NodeKeeper:
         query = {"fieldSelector": f"metadata.name={name}"}
         self._follower = Follower(client, _NODES, query, chance=chance, settings=self._settings.follow)
         self._contests = {kind: Contest(self._settings.patience) for kind in ("capacity", "labels", "taint")}
+        self._wishes: dict[str, object] = {}
         self._node: Tree | None = None
         self._news = asyncio.Event()
         self._corrections = 0
-        self._stood = False
+        self._stood: Bytes | None = None
         self._faults: dict[str, str] = {}
 
     @property
@@ -194,19 +195,25 @@ class NodeKeeper:
         inventory, wanted = self._inventory(), self._wanted()
         capacity = capacity_patch(self._node, wanted)
         if capacity is None:
-            self._stood = True
-        elif await self._write("capacity", f"{self._path}/status", Patch.JSON, capacity) and self._stood:
+            self._stood = wanted
+        elif (
+            await self._write("capacity", wanted, f"{self._path}/status", Patch.JSON, capacity)
+            and self._stood == wanted
+        ):
             self._corrections += 1
         labels = labels_of(inventory, with_nfd=self._settings.with_nfd_labels)
         if (patch := labels_patch(self._node, labels)) is not None:
-            await self._write("labels", self._path, Patch.MERGE, patch)
+            await self._write("labels", labels, self._path, Patch.MERGE, patch)
         if is_ready(self._node, wanted) and (taint := taint_removal(self._node, self._settings.startup_taint)):
-            await self._write("taint", self._path, Patch.JSON, taint)
+            await self._write("taint", (), self._path, Patch.JSON, taint)
         self._backoff.reset()
 
-    async def _write(self, kind: str, path: str, how: Patch, patch: Tree | Sequence[Tree]) -> bool:
-        """Write one thing, unless others keep changing it; whether it was written."""
+    async def _write(self, kind: str, wish: object, path: str, how: Patch, patch: Tree | Sequence[Tree]) -> bool:
+        """Write one thing so that it is as we ``wish``, unless others keep changing it; whether it was written."""
         contest, now = self._contests[kind], _now()
+        if self._wishes.get(kind) != wish:
+            contest.wish_changed()  # a driver that comes and goes is no fight
+            self._wishes[kind] = wish
         was_lost = contest.is_lost(now)
         if not contest.may_write(now):
             if not was_lost:

@@ -9,7 +9,7 @@ import pytest
 from bastide.attest.audit import CHECKPOINT_TYPE, Entry, head_of, link, sign_checkpoint, start_of, verify_chain
 from bastide.attest.auditfile import export, verify_export, verify_store
 from bastide.attest.auditlog import AuditLog
-from bastide.attest.keys import make_key
+from bastide.attest.keys import KeyRing, make_key
 from bastide.attest.ports import AuditRecord, Checkpoint, Setting, Write
 from bastide.attest.store.memory import MemoryStore
 from bastide.errors import ConfigError, MalformedError, UnavailableError
@@ -260,6 +260,31 @@ def test_a_store_that_lost_all_records_shows_by_its_checkpoints() -> None:
     asyncio.run(store.commit([Checkpoint(tenant="a", writer="main", seq=1, jws=write_json({}).decode())]))
     (report,) = asyncio.run(verify_store(store, "a"))
     assert not report.whole
+
+
+def test_a_chain_that_is_gone_shows_beside_another_that_is_whole() -> None:
+    store = _filled()
+    gone = start_of("a", "other")
+    records = []
+    for _ in range(2):
+        records.append(link(ENTRY, gone, NOW))
+        gone = head_of(records[-1])
+    asyncio.run(store.commit(records))
+    key = KeyRing.of(asyncio.run(store.keys("a")), ISSUER).signer(NOW)
+    asyncio.run(
+        store.commit([sign_checkpoint(gone, lambda claims: key.sign(claims, typ=CHECKPOINT_TYPE), ISSUER, NOW)])
+    )
+    assert [report.whole for report in asyncio.run(verify_store(store, "a"))] == [True, True]
+    lines = _exported(store)
+    for record in records:
+        del store._audit["a", "other", record.seq]
+    for reports in (
+        asyncio.run(verify_store(store, "a")),
+        verify_export([line for line in lines if b'"writer":"other"' not in line]),
+    ):
+        whole = {report.head.writer: [fault.name for fault in report.faults] for report in reports}
+        assert set(whole.pop("other")) == {"audit.cut"}
+        assert set(map(tuple, whole.values())) == {()}
 
 
 def test_the_time_of_a_record_is_utc() -> None:

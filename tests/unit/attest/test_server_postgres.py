@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -138,7 +138,9 @@ def test_a_database_made_under_one_root_or_key_does_not_open_under_another(tmp_p
         (lambda url: url + "_absent", "store.database.access"),
     ],
 )
-def test_a_url_that_does_not_work_is_refused_without_showing_the_password(tmp_path: Path, change, code: str) -> None:
+def test_a_url_that_does_not_work_is_refused_without_showing_the_password(
+    tmp_path: Path, change: Callable[[str], str], code: str
+) -> None:
     url = change(postgres().url("postgres"))
     assert code in refused(*command(tmp_path, *shared(tmp_path, url)))
 
@@ -147,6 +149,28 @@ def test_a_database_without_a_key_or_a_key_without_a_database_is_refused(tmp_pat
     url = postgres().url("postgres")
     assert "attest.database" in refused(*command(tmp_path, "--database", url))
     assert "attest.database" in refused(*command(tmp_path, "--key-file", str(key_file(tmp_path))))
+
+
+def test_the_audit_log_is_read_with_the_url_and_exported_with_the_key_too(tmp_path: Path) -> None:
+    url = fresh_database().dsn
+    exported = tmp_path / "log.jsonl"
+    with running(tmp_path, *shared(tmp_path, url)) as server:
+        assert server.send("POST", ATTEST, attest_body())[0] == 200
+        done = audit("export", "--database", url, "--key-file", str(key_file(tmp_path)))
+        exported.write_text(done.stdout)
+        assert audit("verify", "--database", url).returncode == 0
+        assert audit("verify", str(exported)).returncode == 0
+    database = url.rpartition("/")[2]
+    postgres().sql("UPDATE audit_record SET body = convert_to('{}', 'UTF8') WHERE seq = 2", database=database)
+    assert audit("verify", "--database", url).returncode == 3
+    postgres().sql("DELETE FROM audit_record", "DELETE FROM audit_checkpoint", database=database)
+    assert audit("verify", "--database", url).returncode == 0, "by itself a log cannot show it"
+    kept = tmp_path / "kept"
+    kept.write_text(exported.read_text().splitlines()[-1])
+    gone = audit("verify", "--database", url, "--checkpoint", str(kept))
+    assert (gone.returncode, "audit.cut" in gone.stdout) == (3, True)
+    for wrong in (["export", "--database", url], ["export"], ["verify", "--database", url, "--data", str(tmp_path)]):
+        assert audit(*wrong).returncode == 2
 
 
 def test_the_log_of_a_replica_shows_no_password_and_no_key(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 import asyncpg
@@ -19,6 +20,7 @@ from bastide.attest.store.postgres import PostgresStore
 from bastide.attest.store.postgres_migrations import migrate, schema_versions
 from bastide.attest.store.sealing import KeySeal
 from bastide.errors import ConfigError, UnavailableError
+from bastide.web.tls import self_made
 from support.postgres import PASSWORD, fresh_database, own_postgres, postgres
 
 T = TypeVar("T")
@@ -71,6 +73,12 @@ def test_every_session_commits_durably_whatever_server_role_database_and_url_say
 
     timeout, *commits = with_store(settings, url)
     assert (timeout, set(commits)) == ("8s", {"on"})
+
+
+def test_a_session_that_would_not_commit_durably_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(postgres_session._SESSION, "synchronous_commit")  # as a pooler would
+    with pytest.raises(ConfigError, match=r"store\.database\.durable"):
+        with_store(nothing, fresh_database())
 
 
 def test_decisions_that_wait_together_share_one_transaction() -> None:
@@ -339,3 +347,25 @@ def test_a_server_without_fsync_is_warned_of(caplog: pytest.LogCaptureFixture) -
         server.start(fsync="off")
         with_store(nothing, url)
         assert "fsync=off" in caplog.text
+
+
+def test_tls_to_the_database_is_what_sslmode_says(tmp_path: Path) -> None:
+    certificate, key = self_made(tmp_path, ("127.0.0.1",), datetime.now(UTC))
+    verified = f"?sslmode=verify-full&sslrootcert={certificate}"
+
+    async def is_encrypted(store: PostgresStore) -> bool:
+        rows = await store._read("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        return bool(rows[0][0])
+
+    with own_postgres() as server:
+        with pytest.raises(UnavailableError):
+            with_store(is_encrypted, DatabaseUrl.parse(server.url("postgres", more=verified)))
+        server.stop()
+        server.start(**server.use_tls(certificate.read_bytes(), key.read_bytes()))
+        assert with_store(is_encrypted, DatabaseUrl.parse(server.url("postgres", more=verified)))
+        assert not with_store(is_encrypted, DatabaseUrl.parse(server.url("postgres", more="?sslmode=disable")))
+        (tmp_path / "other").mkdir()
+        other, _ = self_made(tmp_path / "other", ("127.0.0.1",), datetime.now(UTC))
+        wrong = f"?sslmode=verify-full&sslrootcert={other}"
+        with pytest.raises(UnavailableError, match="certificate"):
+            with_store(is_encrypted, DatabaseUrl.parse(server.url("postgres", more=wrong)))

@@ -2,7 +2,7 @@ import copy
 
 from bastide.cluster.admission.jsonpatch import operations_of, pointer
 from bastide.pods.edit import Editor
-from support.reviews import apply_patch
+from support.kube_objects import apply_json_patch
 
 
 def _patch(editor, tree):
@@ -33,7 +33,7 @@ def test_parents_that_are_absent_or_null_are_made_once():
         "/spec/tolerations/0",
         "/spec/tolerations/1",
     ]
-    assert apply_patch(tree, operations) == editor.tree
+    assert apply_json_patch(tree, operations) == editor.tree
 
 
 def test_what_is_replaced_or_removed_is_tested_first():
@@ -49,5 +49,5 @@ def test_what_is_replaced_or_removed_is_tested_first():
         {"op": "test", "path": "/a/c", "value": 2},
         {"op": "remove", "path": "/a/c"},
     ]
-    assert apply_patch(tree, operations) == {"a": {"b": 3}}
+    assert apply_json_patch(tree, operations) == {"a": {"b": 3}}
     assert tree == before

@@ -34,7 +34,7 @@ def judged(
 def test_a_pod_whose_images_are_all_accepted_is_admitted() -> None:
     verdict = judged(pod(APP), GOOD)
     assert verdict.decision is Decision.ADMIT
-    assert verdict.summary == "enforce: admitted, 1 images judged"
+    assert verdict.summary == "enforce: admitted, images judged: 1"
     assert verdict.warnings == ()
 
 

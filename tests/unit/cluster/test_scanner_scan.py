@@ -3,6 +3,7 @@ import gzip
 import json
 import os
 import struct
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,15 +12,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bastide.cluster.gate.report import MOST_MANIFESTS, ImageReport
 from bastide.cluster.scanner import worker
+from bastide.cluster.scanner.contents import contents
 from bastide.cluster.scanner.job import Answer, RegistryOptions, ScanJob
 from bastide.cluster.scanner.manifest import DOCKER_LIST, DOCKER_MANIFEST
 from bastide.cluster.scanner.process import remove_leftovers, run_job
 from bastide.cluster.scanner.pull import ScanLimits
 from bastide.cluster.scanner.referrers import ARTIFACT_TYPES, ENVELOPE_TYPE
 from bastide.cluster.scanner.scan import Spent, is_of_the_place, scan
+from bastide.enclave.find import LARGEST_ENCLAVE, find, read_found
 from bastide.enclave.image import EnclaveKind
+from bastide.enclave.layers import DEFAULT_LIMITS
 from bastide.enclave.statement import PAYLOAD_TYPE, EnclaveClaim, Statement, sign_statement
-from bastide.errors import UnavailableError
+from bastide.errors import MalformedError, UnavailableError
 from bastide.sgx.types import MrEnclave, MrSigner, Svn
 from bastide.units import MIB
 from support.bounded import eventually, run_bounded
@@ -174,6 +178,42 @@ def test_an_artefact_is_no_image_without_enclaves(registry, tmp_path):
     assert _code(_scan(registry, name, tmp_path)) == "scanner.manifest.config-type"
     index = registry.put_index(registry.entry(name))
     assert _code(_scan(registry, index, tmp_path)) == "scanner.manifest.config-type"
+
+
+def test_enclaves_of_one_layer_are_each_measured_and_shared_layers_once(registry, tmp_path, monkeypatch):
+    other = signed_intel_enclave()[:-1] + b"x"
+    image = _image(ENCLAVE, other, ENCLAVE)
+    tree = json.loads(image.blobs[image.manifest_digest])
+    registry.put(image, "a")
+    registry.put_document({**tree, "annotations": {"variant": "v3"}}, OCI_MANIFEST, "b")
+    index = registry.put_index(registry.entry("a", **_platform()), registry.entry("b", **_platform()))
+    report = _scan(registry, index, tmp_path)
+    for manifest in report.manifests:
+        assert [enclave.path for enclave in manifest.enclaves] == [f"/app/{n}.signed.so" for n in range(3)]
+        assert all(enclave.blocks[0].mr_enclave for enclave in manifest.enclaves)
+    assert len(report.manifests) == 2
+    blobs = [path for path in registry.paths() if "/blobs/" in path]
+    assert len(blobs) == len(set(blobs))
+
+
+def test_contents_are_what_find_reads_again(tmp_path):
+    folder = _image(ENCLAVE, os.urandom(3 * MIB), ENCLAVE[:-9]).write(tmp_path / "layout")
+    found = tuple(find(folder))
+    assert len(found) == 2
+    assert dict(contents(folder, found[::-1], DEFAULT_LIMITS)) == {one: read_found(one) for one in found}
+
+
+def test_contents_that_changed_or_are_too_large_are_refused(tmp_path):
+    folder = _image(ENCLAVE).write(tmp_path / "layout")
+    (one,) = find(folder)
+    for changed, code in (
+        (replace(one, layer=None), "enclave.find.changed"),
+        (replace(one, size=LARGEST_ENCLAVE), "enclave.find.changed"),
+        (replace(one, size=LARGEST_ENCLAVE + 1), "enclave.find.size"),
+    ):
+        with pytest.raises(MalformedError) as caught:
+            list(contents(folder, [changed], DEFAULT_LIMITS))
+        assert caught.value.code == code
 
 
 def test_manifests_that_nobody_looked_into_are_noticed(registry, tmp_path, monkeypatch):
@@ -411,10 +451,10 @@ def test_a_registry_that_is_silent_is_a_passing_failure(registry, tmp_path):
 
 
 def test_memory_and_processor_time_are_bounded_by_the_kernel(registry, tmp_path):
-    name = registry.put(_image(b"\x7fELF" + os.urandom(7 * MIB)))
+    name = registry.put(_image(ENCLAVE + bytes(96 * MIB)))
 
     async def done():
-        small = await run_job(_job(registry, name, memory=6 * MIB), tmp_path)
+        small = await run_job(_job(registry, name, memory=64 * MIB), tmp_path)
         assert small.report is not None
         assert small.report.failure.code == "scanner.scan.memory"
         none = await run_job(_job(registry, name, cpu=0), tmp_path)

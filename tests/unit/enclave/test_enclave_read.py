@@ -20,6 +20,7 @@ from support.enclave_files import (
     expected_intel,
     intel_enclave,
     note,
+    signed_intel_enclave,
 )
 from support.sgx_values import sigstruct
 
@@ -111,3 +112,24 @@ def test_refuses_a_file_whose_signatures_are_too_many_to_look_at_all() -> None:
     with pytest.raises(MalformedError) as caught:
         read_enclave(b"x" + some * MAX_SIGSTRUCTS)
     assert caught.value.code == "enclave.kind.signatures"
+
+
+def cut(raw: bytes) -> bytes:
+    """The file without its end, where the section headers are."""
+    return raw[:-10]
+
+
+def test_a_damaged_elf_file_is_told_apart_from_what_is_no_enclave() -> None:
+    with pytest.raises(MalformedError) as caught:
+        read_enclave(cut(intel_enclave()))
+    assert caught.value.code == "elf.range"
+    with pytest.raises(MalformedError) as caught:
+        read_enclave(Elf(segments=SEGMENTS).build())
+    assert caught.value.code == "enclave.kind.unknown"
+
+
+def test_signatures_in_a_damaged_elf_file_are_shown_and_why_nothing_else_is() -> None:
+    found = read_enclave(cut(signed_intel_enclave()))
+    assert (found.kind, len(found.blocks)) == (EnclaveKind.UNKNOWN, 1)
+    assert found.note.endswith("[elf.range]")
+    assert "malformed" not in read_enclave(b"x" + sigstruct().build()).note

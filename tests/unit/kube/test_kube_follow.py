@@ -191,3 +191,48 @@ def test_where_we_have_no_right_it_is_an_error():
     with pytest.raises(ConfigError) as refused:
         _follow(script, 1)
     assert refused.value.code == "kube.forbidden"
+
+
+def _pages(*pages):
+    """Answers for a list in pages: each (items, token of the next one)."""
+    return [
+        lambda answer, items=items, token=token: answer.reply(
+            200, {"metadata": {"resourceVersion": "1", "continue": token}, "items": list(items)}
+        )
+        for items, token in pages
+    ]
+
+
+def test_a_long_list_comes_in_pages_and_is_told_as_one():
+    asked = []
+    script = Script(_pages(([NODE], "more"), ([], "rest"), ([NODE], "")), [_stream(then="wait")])
+
+    def remember(one, answer):
+        asked.append(parse_qs(urlsplit(one.path).query))
+        script(one, answer)
+
+    assert _follow(remember, 1) == [Listed(objects=(NODE, NODE))]
+    lists = [query for query in asked if "watch" not in query]
+    assert [query["limit"] for query in lists] == [["500"]] * 3
+    assert [query.get("continue") for query in lists] == [None, ["more"], ["rest"]]
+    assert all(query["fieldSelector"] == ["x"] for query in lists)
+
+
+def test_a_list_whose_pages_have_expired_begins_anew():
+    expired = [*_pages(([NODE], "more")), lambda answer: answer.reply(410, {"message": "expired"})]
+    script = Script([*expired, _good("4")], [_stream(then="wait")])
+    assert _follow(script, 1) == [Listed(objects=(NODE,))]
+    assert script.listed == 3
+
+
+def test_only_what_is_to_be_kept_of_an_object_is_told():
+    async def followed():
+        client = ApiClient(api.access, chance=lambda: 0.0)
+        follower = Follower(client, "/api/v1/nodes", {}, chance=lambda: 0.0, trim=lambda tree: {"kept": len(tree)})
+        events = follower.events()
+        assert await anext(events) == Listed(objects=({"kept": 1},))
+        assert await anext(events) == Changed(change=Change.MODIFIED, object={"kept": 1})
+        await events.aclose()
+
+    with api_server(Script([_good()], [_stream(("MODIFIED", _object("6")), then="wait")])) as api:
+        run_bounded(followed)

@@ -142,6 +142,23 @@ def test_does_not_fight_somebody_who_keeps_changing_the_capacity():
     assert sum(path.endswith("/status") for path, _ in api.patches) == 3
 
 
+def test_a_driver_that_comes_and_goes_is_no_fight():
+    api = NodeApi(node())
+    settings = dataclasses.replace(QUICK, patience=Patience(writes=3, window=60, pause=60))
+
+    async def followed(keeper, hardware):
+        for _ in range(4):
+            hardware.describe(NODE)
+            await eventually(lambda: api.capacity == str(64 * MIB), "driver there")
+            await eventually(lambda: "bastide.dev/sgx-enabled" in api.labels, "labels there")
+            hardware.describe(WITHOUT_SGX)
+            await eventually(lambda: api.capacity == "0", "driver gone")
+            await eventually(lambda: "bastide.dev/sgx-enabled" not in api.labels, "labels gone")
+        assert (keeper.state.contested, keeper.state.corrections) == (False, 0)
+
+    _with_keeper(api, followed, settings)
+
+
 def test_the_start_up_taint_goes_when_pods_can_be_given_what_the_node_has():
     tree = node()
     tree["spec"]["taints"] = [{"key": STARTUP_TAINT, "effect": "NoSchedule"}]

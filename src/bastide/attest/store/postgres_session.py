@@ -26,6 +26,7 @@ _SESSION = {
     "statement_timeout": "8000",
     "idle_in_transaction_session_timeout": "60000",
 }
+_DURABLE = ("on", "remote_apply")
 _REFUSED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -45,13 +46,22 @@ async def connect(url: DatabaseUrl) -> asyncpg.Pool:
     with opening(url):
         return await asyncpg.create_pool(
             url.dsn,
-            min_size=1,
+            min_size=0,
             max_size=MOST_CONNECTIONS,
             timeout=CONNECT_SECONDS,
             command_timeout=_ANSWER_SECONDS,
             server_settings=_SESSION,
+            init=_check_durable,
             reset=_nothing_to_reset,
         )
+
+
+async def _check_durable(connection: asyncpg.Connection) -> None:
+    """A pooler between us and the server may drop what a session asks for."""
+    seen = await connection.fetchval("SHOW synchronous_commit")
+    if seen not in _DURABLE:
+        message = f"expected a session with synchronous_commit=on, seen {seen}"
+        raise ConfigError("store.database.durable", message, hint="connect without a pooler")
 
 
 async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
@@ -64,7 +74,7 @@ def opening(url: DatabaseUrl) -> Iterator[None]:
 
     Raises:
         ConfigError: ``store.database.access`` (user, password, no such database, rights), ``store.database.url`` (a
-            setting in the URL that nobody knows).
+            setting in the URL that nobody knows), ``store.database.durable``.
         UnavailableError: ``store.unavailable``.
     """
     try:

@@ -29,6 +29,7 @@ from bastide.pods.edit import Change, Editor
 from bastide.pods.images import ImageReference
 from bastide.pods.normalise import admit
 from bastide.pods.policy import GateMode, OnMiss
+from bastide.pods.tree import at
 
 _Found = Mapping[ImageReference, Resolved | Unresolved]
 
@@ -157,8 +158,8 @@ def _patched(answer: Answer, pod: dict[str, object], changes: Sequence[Change]) 
     """The answer with the patch, and what the patch does in words on the pod."""
     if not answer.allowed or not changes:
         return answer
-    told = Editor(pod)
-    known = Subject.of(pod).annotations.get(CHANGED_ANNOTATION)
+    path = ("metadata", "annotations", CHANGED_ANNOTATION)
+    known = at(pod, path)
     words = changed_words(pod, changes, known)
-    told.put(("metadata", "annotations", CHANGED_ANNOTATION), words, "")
-    return Answer(patch=operations_of(pod, [*changes, *told.changes]), warnings=answer.warnings)
+    told = () if words == known else (Change(path=path, before=known, after=words, why=""),)
+    return Answer(patch=operations_of(pod, [*changes, *told]), warnings=answer.warnings)

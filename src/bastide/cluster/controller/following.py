@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Final
 
 from bastide.cluster.admission.state import Kept, ReportsKept, SignersKept
-from bastide.cluster.controller.gated import UNSCHEDULED, GatedPods, key_of
+from bastide.cluster.controller.gated import UNSCHEDULED, GatedPods, key_of, trimmed
 from bastide.cluster.controller.queue import WorkQueue
 from bastide.cluster.gate import report, trusted
 from bastide.errors import BastideError
@@ -57,7 +57,9 @@ class Following:
             **{plural: (resource_path(*_GROUP, plural), {}) for plural in _KINDS},
         }
         self._followers = {
-            name: Follower(client, path, query, chance=chance, settings=settings)
+            name: Follower(
+                client, path, query, chance=chance, settings=settings, trim=trimmed if name == _PODS else _whole
+            )
             for name, (path, query) in paths.items()
         }
 
@@ -93,21 +95,25 @@ class Following:
                     async for event in events:
                         self._faults.pop(name, None)
                         backoff.reset()
-                        self._pods(event) if name == _PODS else self._facts(name, event)
+                        self._saw(name, event)
             except BastideError as error:
                 if self._faults.get(name) != str(error):
                     _LOG.error("%s", error)
                 self._faults[name] = str(error)
                 await asyncio.sleep(backoff.next_delay())
 
+    def _saw(self, name: str, event: Listed | Changed) -> None:
+        if name == _PODS:
+            self._pods(event)
+        else:
+            self._facts(name, event)
+
     def _pods(self, event: Listed | Changed) -> None:
         if isinstance(event, Changed):
             if event.change is Change.DELETED:
                 self._gone(key_of(event.object))
-            elif (key := self.pods.put(event.object)) and self.is_complete:
-                self._queue.add(key)
-            else:
-                self._queue.forget(key_of(event.object))
+            elif self.pods.put(event.object) and self.is_complete:
+                self._queue.add(key_of(event.object))
             return
         there = {key_of(pod) for pod in event.objects}
         for key in self.pods.keys:
@@ -145,6 +151,10 @@ class Following:
     def _complete(self, name: str) -> None:
         self._listed.add(name)
         self.queue_all()
+
+
+def _whole(tree: Tree) -> Tree:
+    return tree
 
 
 def _name(tree: Tree) -> str:

@@ -17,7 +17,7 @@ _KEPT: Final = ("name", "namespace", "uid", "resourceVersion", "annotations", "o
 
 
 class GatedPods:
-    """All pods with our gate, each without what nobody asks for."""
+    """All pods with our gate."""
 
     def __init__(self) -> None:
         self._pods: dict[str, Tree] = {}
@@ -39,18 +39,20 @@ class GatedPods:
         """The pods that name an image by this digest."""
         return tuple(self._by_digest.get(digest, ()))
 
-    def put(self, pod: Tree) -> str | None:
-        """A pod is there or has changed; its key where it waits behind the gate."""
+    def put(self, pod: Tree) -> bool:
+        """A pod is there or has changed; whether there is something new to decide about.
+
+        What we or the scheduler wrote on it (annotations, conditions) is nothing new.
+        """
         key = key_of(pod)
+        before = self._pods.get(key)
         self.drop(key)
         if gate_index(pod) is None or at(pod, ("metadata", "deletionTimestamp")) is not None:
-            return None
-        metadata = mapping(pod.get("metadata"))
-        kept = {name: metadata[name] for name in _KEPT if name in metadata}
-        self._pods[key] = {"apiVersion": "v1", "kind": "Pod", "metadata": kept, "spec": mapping(pod.get("spec"))}
+            return False
+        self._pods[key] = trimmed(pod)
         for digest in digests_of(pod):
             self._by_digest.setdefault(digest, set()).add(key)
-        return key
+        return before is None or _essence(before) != _essence(pod)
 
     def drop(self, key: str) -> None:
         """A pod is gone, or waits no more."""
@@ -62,10 +64,23 @@ class GatedPods:
                 del self._by_digest[digest]
 
 
+def trimmed(pod: Tree) -> Tree:
+    """What is needed of a pod: of one without our gate, only that it is there."""
+    metadata = mapping(pod.get("metadata"))
+    kept = {name: metadata[name] for name in _KEPT if name in metadata}
+    if gate_index(pod) is None:
+        return {"metadata": {name: kept[name] for name in ("name", "namespace", "resourceVersion") if name in kept}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": kept, "spec": mapping(pod.get("spec"))}
+
+
 def key_of(pod: Tree) -> str:
     """``NAMESPACE/NAME``."""
     metadata = mapping(pod.get("metadata"))
     return f"{text(metadata.get('namespace'))}/{text(metadata.get('name'))}"
+
+
+def _essence(pod: Tree) -> tuple[object, object]:
+    return at(pod, ("metadata", "uid")), pod.get("spec")
 
 
 def gate_index(pod: Tree) -> int | None:

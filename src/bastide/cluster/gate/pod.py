@@ -65,7 +65,7 @@ class GateVerdict:
             return f"{self.mode}: waits for the scan of {', '.join(self.missing)}"
         if self.refusals or self.missing:
             return f"{self.mode}: admitted, though: {(*self.refusals, *self.missing)[0]}"
-        return f"{self.mode}: admitted, {len(self.images)} images judged"
+        return f"{self.mode}: admitted, images judged: {len(self.images)}"
 
 
 def judge_pod(

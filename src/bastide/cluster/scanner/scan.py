@@ -21,9 +21,10 @@ from bastide.cluster.gate.report import (
     ManifestReport,
 )
 from bastide.cluster.scanner.client import Repository
+from bastide.cluster.scanner.contents import contents
 from bastide.cluster.scanner.pull import Pulled, ScanLimits, pull
 from bastide.cluster.scanner.referrers import statements_of
-from bastide.enclave.find import SIGNATURE_BESIDE, Found, find, read_found
+from bastide.enclave.find import SIGNATURE_BESIDE, Found, find
 from bastide.enclave.layers import Limits
 from bastide.enclave.measure import bytes_to_hash, check_work, measure
 from bastide.enclave.oci import open_store
@@ -117,32 +118,28 @@ def _manifests(folder: Path, pulled: Pulled, limits: Limits, spent: Spent) -> tu
         message = f"expected at most {MOST_ENCLAVES} enclaves in one image, seen {len(found)}"
         raise MalformedError("scanner.image.enclaves", message)
     with spent.on("measure"):
-        reports = _measured(found, limits)
+        reports = _measured(folder, found, limits)
     return tuple(
-        ManifestReport(
-            digest=digest,
-            enclaves=tuple(report for one, report in zip(found, reports, strict=True) if one.digests[0] == digest),
-        )
+        ManifestReport(digest=digest, enclaves=tuple(reports[one] for one in found if one.digests[0] == digest))
         for digest in pulled.manifests
     )
 
 
-def _measured(found: Sequence[Found], limits: Limits) -> list[EnclaveReport]:
-    """Each enclave's facts; the same file in two manifests is measured twice, within one budget of work."""
+def _measured(folder: Path, found: Sequence[Found], limits: Limits) -> dict[Found, EnclaveReport]:
+    """The facts about each enclave, within one budget of work."""
     hashed = 0
-    reports = []
-    for one in found:
+    reports = {}
+    for one, content in contents(folder, found, limits):
         try:
             beside = one.kind in SIGNATURE_BESIDE and one.signatures
-            content = read_found(one, limits=limits)
             enclave = read_enclave(content, one.path, sig=one.signatures[0].sigstruct.build() if beside else None)
             hashed += bytes_to_hash(enclave)
             check_work(hashed)
-            reports.append(EnclaveReport.of(one.path, enclave, measure(enclave), problem=enclave.note))
+            reports[one] = EnclaveReport.of(one.path, enclave, measure(enclave), problem=enclave.note)
         except MalformedError as error:
             if error.code == "enclave.layout.work":
                 raise
-            reports.append(_unreadable(one, error))
+            reports[one] = _unreadable(one, error)
     return reports
 
 

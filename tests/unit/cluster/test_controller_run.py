@@ -1,0 +1,346 @@
+"""The whole controller against a make-believe API server."""
+
+import asyncio
+import json
+import urllib.request
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from bastide.cluster.admission.pinning import Resolved, Unresolved
+from bastide.cluster.controller.build import ControllerOptions, build_controller
+from bastide.kube.follow import FollowSettings
+from bastide.kube.lease import LeaseSettings
+from support.api_server import api_server
+from support.bounded import eventually, run_bounded
+from support.gate import DIGEST, OTHER_DIGEST, REPOSITORY, enclave, report, trusted_tree
+from support.kube_objects import KubeObjects
+from support.pods import EPC, container, pod
+
+GROUP = "/apis/bastide.dev/v1alpha1"
+SIGNER = f"{GROUP}/trustedsigners/payments"
+REPORT = f"{GROUP}/enclaveimages/sha256-{'ab' * 32}"
+POD = "/api/v1/namespaces/payments/pods/app"
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/bastide-system/leases/bastide-controller"
+EVENTS = "/apis/events.k8s.io/v1/namespaces/payments/events"
+GATE = {"name": "bastide.dev/enclave-inspection"}
+IMAGE = f"{REPOSITORY}@{DIGEST}"
+FAST = {
+    "election": LeaseSettings(duration=5, deadline=3.0, retry=0.05, release=1.0),
+    "follow": FollowSettings(watch=30, silence=5, first_delay=0.02, longest_delay=0.1),
+}
+
+
+def gated_pod(name="app", *, image=IMAGE, owner=None, **metadata):
+    tree = pod(container({EPC: "10Mi"}, image=image), schedulingGates=[GATE], imagePullSecrets=[{"name": "pull"}])
+    tree["metadata"] = {"name": name, "namespace": "payments", "uid": f"u-{name}", "annotations": {}, **metadata}
+    tree["metadata"]["annotations"]["bastide.dev/changed"] = "image"
+    if owner:
+        tree["metadata"]["ownerReferences"] = [{"kind": owner, "name": "web-1", "controller": True}]
+    return tree
+
+
+def policy_file(tmp_path, mode="enforce"):
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        f"apiVersion: bastide.dev/v1alpha1\nkind: AdmissionPolicy\nspec: {{signerGate: {{mode: {mode}}}}}\n"
+    )
+    return path
+
+
+class Scanner:
+    """Answers as told, and remembers what it was asked."""
+
+    def __init__(self, answer=None):
+        self.asked = []
+        self.answer = answer
+
+    async def resolve(self, namespace, pull_secrets, service_account, images, *, dry_run):
+        self.asked.append((namespace, tuple(pull_secrets), service_account, tuple(map(str, images)), dry_run))
+        return {image: self.answer or Resolved(digest=image.digest) for image in images}
+
+
+@asynccontextmanager
+async def running(api, tmp_path, *, scanner=None, mode="enforce", identity="one", **options):
+    path = options.pop("policy", None) or policy_file(tmp_path, mode)
+    controller = build_controller(
+        api.access,
+        scanner,
+        ControllerOptions(policy=path, listen=("127.0.0.1", 0), identity=identity, **{**FAST, **options}),
+        chance=lambda: 0.0,
+    )
+    task = asyncio.ensure_future(controller.run())
+    try:
+        yield controller
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _with(test, *objects):
+    kept = KubeObjects()
+    for path, tree in objects:
+        kept.put(path, tree)
+    with api_server(kept) as api:
+        run_bounded(lambda: test(api, kept))
+
+
+def is_gated(kept, path=POD):
+    return bool(kept.objects[path]["spec"]["schedulingGates"])
+
+
+def annotation(kept, path=POD):
+    return kept.objects[path]["metadata"]["annotations"].get("bastide.dev/gate", "")
+
+
+def events(kept):
+    return [(tree["reason"], tree["note"]) for path, tree in kept.objects.items() if path.startswith(EVENTS)]
+
+
+GOOD = ((SIGNER, trusted_tree()), (REPORT, report(enclave()).build()))
+
+
+def test_a_pod_whose_enclaves_are_trusted_loses_the_gate(tmp_path):
+    async def test(api, kept):
+        async with running(api, tmp_path):
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+            assert annotation(kept) == "enforce: admitted, images judged: 1"
+            await eventually(lambda: bool(events(kept)), "an event")
+            assert events(kept)[0][0] == "EnclavesAccepted"
+            assert "attestation tells what runs" in events(kept)[0][1]
+
+    _with(test, *GOOD, (POD, gated_pod()))
+
+
+def test_a_pod_that_comes_later_is_looked_at_too(tmp_path):
+    async def test(api, kept):
+        async with running(api, tmp_path) as controller:
+            await eventually(lambda: controller.is_leader, "it leads")
+            kept.put(POD, gated_pod())
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+
+    _with(test, *GOOD)
+
+
+def test_pods_of_others_and_pods_without_our_gate_are_left_alone(tmp_path):
+    async def test(api, kept):
+        async with running(api, tmp_path):
+            kept.put(POD, gated_pod())
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+        touched = {asked.path.partition("?")[0] for asked in api.asked if asked.method == "PATCH"}
+        assert touched == {POD}
+
+    other = gated_pod("other")
+    other["spec"]["schedulingGates"] = [{"name": "someone.dev/gate"}]
+    _with(test, *GOOD, ("/api/v1/namespaces/payments/pods/other", other))
+
+
+def test_only_unscheduled_pods_are_listed_and_watched(tmp_path):
+    async def test(api, kept):
+        async with running(api, tmp_path):
+            await eventually(lambda: sum("/api/v1/pods" in one.path for one in api.asked) >= 2, "list and watch")
+        asked = [one.path for one in api.asked if "/api/v1/pods" in one.path]
+        assert all("fieldSelector=spec.nodeName%3D%2Cstatus.phase%3DPending" in path for path in asked)
+        assert "allowWatchBookmarks=true" in asked[1]
+
+    _with(test)
+
+
+@pytest.mark.parametrize(
+    ("owner", "words"),
+    [
+        (None, "correct its image or delete it"),
+        ("ReplicaSet", "correct the image in its owner, ReplicaSet web-1"),
+    ],
+)
+def test_a_refused_pod_stays_gated_and_says_why_and_what_to_correct(tmp_path, owner, words):
+    async def test(api, kept):
+        async with running(api, tmp_path):
+            await eventually(lambda: bool(events(kept)), "an event")
+            assert is_gated(kept)
+            reason, note = events(kept)[0]
+            assert reason == "EnclaveRefused"
+            assert note.startswith(f"the pod stays unscheduled ({words}): {IMAGE}: enclave.svn: ")
+            assert annotation(kept).startswith("enforce: refused: ")
+
+    facts = report(enclave()).build()
+    _with(test, (SIGNER, trusted_tree(minimumSvn=9)), (REPORT, facts), (POD, gated_pod(owner=owner)))
+
+
+def test_a_refused_pod_is_let_go_when_its_signer_becomes_trusted(tmp_path):
+    async def test(api, kept):
+        async with running(api, tmp_path):
+            await eventually(lambda: bool(events(kept)), "it is refused")
+            kept.put(SIGNER, trusted_tree())
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+
+    _with(test, (REPORT, report(enclave()).build()), (POD, gated_pod()))
+
+
+def test_the_scanner_is_asked_for_what_nobody_looked_into_and_its_report_lets_the_pod_go(tmp_path):
+    scanner = Scanner()
+
+    async def test(api, kept):
+        async with running(api, tmp_path, scanner=scanner):
+            await eventually(lambda: bool(scanner.asked), "it is asked")
+            namespace, secrets, account, _, dry_run = scanner.asked[0]
+            assert (namespace, secrets, account, dry_run) == ("payments", ("pull",), "default", False)
+            assert is_gated(kept)
+            assert "waits for the scan" in annotation(kept)
+            kept.put(REPORT, report(enclave()).build())
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+
+    _with(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
+
+
+def test_a_scanner_that_cannot_is_asked_again_later_and_the_pod_says_so(tmp_path):
+    scanner = Scanner(Unresolved(code="scanner.registry.down", message="it does not answer"))
+
+    async def test(api, kept):
+        async with running(api, tmp_path, scanner=scanner):
+            await eventually(lambda: len(scanner.asked) >= 2, "it is asked again")
+            assert is_gated(kept)
+            note = f"{IMAGE}: it does not answer [scanner.registry.down]; it is asked for again"
+            assert ("EnclaveScanFailed", note) in events(kept)
+
+    _with(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
+
+
+def test_a_report_that_cannot_be_read_counts_as_none(tmp_path):
+    scanner = Scanner()
+    broken = report(enclave()).build()
+    broken["report"]["verdict"] = "good"
+
+    async def test(api, kept):
+        async with running(api, tmp_path, scanner=scanner):
+            await eventually(lambda: bool(scanner.asked), "the scanner is asked")
+            assert is_gated(kept)
+
+    _with(test, (SIGNER, trusted_tree()), (REPORT, broken), (POD, gated_pod()))
+
+
+def test_an_image_that_is_swapped_between_judgement_and_patch_keeps_the_gate(tmp_path):
+    swapped = []
+
+    async def test(api, kept):
+        def swap(method, path):
+            if method == "PATCH" and path == POD and not swapped:
+                swapped.append(path)
+                kept.put(POD, gated_pod(image=f"{REPOSITORY}@{OTHER_DIGEST}"))
+
+        kept.refuse = swap
+        async with running(api, tmp_path, scanner=Scanner()) as controller:
+            await eventually(lambda: "waits for the scan" in annotation(kept), "the new image is judged by itself")
+            assert swapped
+            assert is_gated(kept)
+            assert controller.is_leader
+
+    _with(test, *GOOD, (POD, gated_pod()))
+
+
+@pytest.mark.parametrize("mode", ["warn", "off"])
+def test_warn_and_off_keep_no_pod_waiting(tmp_path, mode):
+    scanner = Scanner()
+
+    async def test(api, kept):
+        async with running(api, tmp_path, mode=mode, scanner=scanner):
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+            await eventually(lambda: len(events(kept)) == (2 if mode == "warn" else 1), "events")
+            assert bool(scanner.asked) is (mode == "warn")
+
+    _with(test, (POD, gated_pod()))
+
+
+def test_a_policy_that_changes_is_applied_to_pods_that_wait(tmp_path):
+    async def test(api, kept):
+        path = policy_file(tmp_path)
+        async with running(api, tmp_path, policy=path) as controller:
+            await eventually(lambda: bool(events(kept)), "it is refused")
+            policy_file(tmp_path, "warn")
+            controller._policy.look()
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+
+    _with(test, (REPORT, report(enclave()).build()), (POD, gated_pod()))
+
+
+def test_of_two_replicas_one_acts_and_the_other_takes_over(tmp_path):
+    async def test(api, kept):
+        async with running(api, tmp_path, identity="two") as second:
+            async with running(api, tmp_path, identity="one") as first:
+                await eventually(lambda: first.is_leader or second.is_leader, "one leads")
+                await asyncio.sleep(0.2)
+                assert first.is_leader is not second.is_leader
+            await eventually(lambda: second.is_leader, "the other leads")
+            kept.put(POD, gated_pod())
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+        assert kept.objects[LEASE]["spec"]["holderIdentity"] == ""
+
+    _with(test, *GOOD)
+
+
+def test_a_write_that_the_api_server_refuses_is_tried_again(tmp_path):
+    refused = []
+
+    async def test(api, kept):
+        def refuse(method, path):
+            if method == "PATCH" and path == POD and len(refused) < 2:
+                refused.append(path)
+                return 403
+            return None
+
+        kept.refuse = refuse
+        async with running(api, tmp_path):
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+            assert len(refused) == 2
+
+    _with(test, *GOOD, (POD, gated_pod()))
+
+
+def _page(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_pages_tell_who_leads_and_how_many_wait(tmp_path):
+    async def test(api, kept):
+        async with running(api, tmp_path, scanner=Scanner()) as controller:
+            await eventually(lambda: "waits" in annotation(kept), "the pod waits")
+            status, ready = await asyncio.to_thread(_page, controller.port, "/readyz")
+            assert (status, ready) == (200, "leads\n")
+            assert (await asyncio.to_thread(_page, controller.port, "/healthz"))[0] == 200
+            _, numbers = await asyncio.to_thread(_page, controller.port, "/metrics")
+            assert "bastide_controller_leader 1.0" in numbers
+            assert "bastide_controller_gated_pods 1.0" in numbers
+            assert 'bastide_controller_decisions_total{decision="wait"}' in numbers
+
+    _with(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
+
+
+def test_without_the_right_to_list_it_is_not_ready_and_says_why(tmp_path):
+    async def test(api, kept):
+        kept.refuse = lambda method, path: 403 if path.endswith("trustedsigners") else None
+        async with running(api, tmp_path) as controller:
+            await eventually(lambda: controller.is_leader, "it leads")
+            await eventually(lambda: "trustedsigners" in str(controller._following.faults), "it fails")
+            status, text = await asyncio.to_thread(_page, controller.port, "/readyz")
+            assert status == 503
+            assert "trustedsigners" in text
+            assert is_gated(kept)  # half of the facts decide nothing
+            assert events(kept) == []
+
+    _with(test, (REPORT, report(enclave()).build()), (POD, gated_pod()))
+
+
+def test_only_the_gate_and_annotations_are_written(tmp_path):
+    async def test(api, kept):
+        async with running(api, tmp_path):
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+        writes = [json.loads(one.body) for one in api.asked if one.method == "PATCH" and "/pods/" in one.path]
+        assert [{op["op"] for op in patch} for patch in writes] == [{"test", "add", "remove"}]
+
+    _with(test, *GOOD, (POD, gated_pod()))

@@ -1,0 +1,313 @@
+"""The scanner as its neighbours see it: questions over HTTPS, reports in the API server."""
+
+import asyncio
+import json
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from bastide.cluster.admission.pinning import Resolved, Unresolved
+from bastide.cluster.admission.scanner_port import ScannerResolver
+from bastide.cluster.gate.report import ImageReport
+from bastide.cluster.scanner.build import ScannerOptions, serve
+from bastide.cluster.scanner.callers import AUDIENCE, service_account
+from bastide.cluster.scanner.job import RegistryOptions
+from bastide.cluster.scanner.metrics import Metrics
+from bastide.cluster.scanner.resolve import LARGEST_QUESTION, MOST_IMAGES, Question, Resolver
+from bastide.cluster.scanner.scans import Standing
+from bastide.cluster.scanner.secrets import PodSecrets
+from bastide.errors import MalformedError
+from bastide.web.tls import self_made
+from support.api_server import api_server
+from support.bounded import eventually, run_bounded
+from support.enclave_files import signed_intel_enclave
+from support.images import Member, layout, tar
+from support.registry import fake_registry
+
+IMAGE = layout([tar(Member("app/e.signed.so", signed_intel_enclave()))])
+CALLER = service_account("bastide-system/bastide-admission")
+
+
+@pytest.fixture
+def registry():
+    with fake_registry() as served:
+        served.put(IMAGE)
+        yield served
+
+
+class _Asker:
+    def __init__(self, standing=Standing.QUEUED):
+        self.sources = []
+        self.standing = standing
+
+    def ask(self, source):
+        self.sources.append(source)
+        return self.standing
+
+
+def _resolve(registry, images, *, notes=(), budget=1.7, asker=None, twice=0.0, **fields):
+    """The answer to one question (or to a second one, ``twice`` seconds later), and who asked for scans."""
+    asker = asker or _Asker()
+    answers = []
+
+    async def secrets(namespace, account, names):
+        return PodSecrets(notes=notes)
+
+    async def ask():
+        options = RegistryOptions(private=(f"http://{registry.host}",))
+        resolver = Resolver(options, secrets, asker, Metrics(), budget=budget)
+        question = Question(
+            **{"namespace": "ns", "service_account": "default", "pull_secrets": (), "images": tuple(images), **fields}
+        )
+        try:
+            answers.append(await resolver.answer(question))
+            if twice:
+                await asyncio.sleep(twice)
+                answers.append(await resolver.answer(question))
+        finally:
+            resolver.close()
+
+    run_bounded(ask)
+    return answers[-1]["images"], asker
+
+
+def test_a_tag_gets_its_digest_and_a_scan(registry):
+    name = registry.image(":1").build()
+    found, asker = _resolve(registry, [name, name])
+    assert found == {name: {"digest": IMAGE.manifest_digest, "scan": "queued"}}
+    (source,) = asker.sources
+    assert (source.image.digest, source.image.tag, source.namespace) == (IMAGE.manifest_digest, None, "ns")
+
+
+def test_an_image_that_is_pinned_needs_no_registry(registry):
+    name = registry.image(f":1@{IMAGE.manifest_digest}").build()
+    found, asker = _resolve(registry, [name], asker=_Asker(Standing.FULL))
+    assert found[name] == {"digest": IMAGE.manifest_digest, "scan": "full"}
+    assert not registry.asked
+    assert len(asker.sources) == 1
+
+
+def test_a_dry_run_begins_no_scan(registry):
+    name = registry.image(":1").build()
+    found, asker = _resolve(registry, [name], dry_run=True)
+    assert found[name] == {"digest": IMAGE.manifest_digest}
+    assert not asker.sources
+
+
+def test_each_image_has_its_own_refusal(registry):
+    names = [
+        "no image",
+        "evil.example/app:1",
+        registry.image(":absent").build(),
+        registry.image(f"@sha512:{'a' * 128}").build(),
+        registry.image(":1").build(),
+    ]
+    found, asker = _resolve(registry, names)
+    codes = [found[name].get("error", {}).get("code") for name in names]
+    assert codes == [
+        "image.space",
+        "scanner.registry.unlisted",
+        "scanner.registry.missing",
+        "scanner.image.digest",
+        None,
+    ]
+    assert all(found[name]["error"]["permanent"] for name in names[:4])
+    assert len(asker.sources) == 1
+
+
+def test_a_pinned_image_of_a_registry_that_is_not_listed_is_refused_too(registry):
+    name = f"evil.example/app@{IMAGE.manifest_digest}"
+    found, asker = _resolve(registry, [name])
+    assert found[name]["error"]["code"] == "scanner.registry.unlisted"
+    assert not asker.sources
+
+
+def test_a_slow_registry_is_told_within_the_budget_and_found_when_asked_again(registry):
+    def slow(asked, exchange):
+        exchange.stop.wait(0.6)
+        return False
+
+    registry.answerer = slow
+    name = registry.image(":1").build()
+    begun = time.monotonic()
+    found, _ = _resolve(registry, [name], budget=0.2)
+    assert time.monotonic() - begun < 1.5
+    assert found[name]["error"]["code"] == "scanner.resolve.slow"
+    assert not found[name]["error"]["permanent"]
+    registry.asked.clear()
+    found, _ = _resolve(registry, [name], budget=0.2, twice=1.0)
+    assert found[name]["digest"] == IMAGE.manifest_digest
+    assert len(registry.asked) == 1
+
+
+def test_a_refusal_of_the_registry_comes_with_what_could_not_be_read(registry):
+    registry.answerer = lambda asked, exchange: exchange.reply(401, b"", WWW_Authenticate='Basic realm="r"') or True
+    name = registry.image(":1").build()
+    found, _ = _resolve(registry, [name], notes=("grant: a RoleBinding",))
+    assert found[name]["error"]["code"] == "scanner.registry.unauthorised"
+    assert "grant: a RoleBinding" in found[name]["error"]["message"]
+
+
+# Questions
+
+
+def _question(**changes):
+    tree = {"namespace": "ns", "serviceAccount": "", "pullSecrets": [], "images": ["a"], **changes}
+    return json.dumps({key: value for key, value in tree.items() if value is not ...}).encode()
+
+
+def test_a_question_is_read():
+    question = Question.parse(_question(pullSecrets=["s"], dryRun=True))
+    assert (question.service_account, question.pull_secrets, question.dry_run) == ("default", ("s",), True)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b'{"namespace":"a","namespace":"b"}',
+        b" " * (LARGEST_QUESTION + 1),
+        _question(namespace=...),
+        _question(namespace=""),
+        _question(namespace=".."),
+        _question(namespace="../kube-system"),
+        _question(namespace="A"),
+        _question(namespace=["ns"]),
+        _question(serviceAccount="a/b"),
+        _question(pullSecrets=["../x"]),
+        _question(pullSecrets="x"),
+        _question(images=...),
+        _question(images=[1]),
+        _question(images=["a"] * (MOST_IMAGES + 1)),
+        _question(dryRun="yes"),
+        _question(more=1),
+    ],
+)
+def test_hostile_questions_are_refused(raw):
+    with pytest.raises(MalformedError) as caught:
+        Question.parse(raw)
+    assert caught.value.code == "scanner.question"
+
+
+# The whole process
+
+
+class _Cluster:
+    """TokenReviews, service accounts and EnclaveImages."""
+
+    def __init__(self):
+        self.objects = {}
+        self.user = CALLER
+
+    def __call__(self, asked, exchange):
+        if asked.path.endswith("/tokenreviews"):
+            good = asked.json["spec"]["token"] == "good"
+            status = {"authenticated": good, "user": {"username": self.user}, "audiences": [AUDIENCE]}
+            exchange.reply(201, {"status": status})
+        elif "/enclaveimages" in asked.path and asked.method == "GET":
+            name = asked.path.rpartition("/")[2]
+            exchange.reply(200 if name in self.objects else 404, self.objects.get(name, {}))
+        elif "/enclaveimages" in asked.path:
+            self.objects[asked.json["metadata"]["name"]] = asked.json
+            exchange.reply(201, asked.json)
+        else:
+            exchange.reply(403, {})
+
+
+@contextmanager
+def _running(tmp_path, registry):
+    """A scanner in a thread; gives its URL, its certificate and its cluster."""
+    cluster = _Cluster()
+    tls = self_made(tmp_path, ["127.0.0.1"], datetime.now(UTC))
+    (work := tmp_path / "work").mkdir()
+    ports: list[int] = []
+    begun, loops = threading.Event(), []
+
+    def started(port):
+        ports.append(port)
+        begun.set()
+
+    with api_server(cluster) as api:
+        options = ScannerOptions(
+            registries=RegistryOptions(private=(f"http://{registry.host}",)),
+            callers=(CALLER,),
+            host="127.0.0.1",
+            port=0,
+            tls=tls,
+            work=work,
+        )
+
+        async def main():
+            stop = asyncio.Event()
+            loops.append((asyncio.get_running_loop(), stop))
+            await serve(api.access, options, chance=lambda: 0.0, started=started, stop=stop)
+
+        thread = threading.Thread(target=lambda: asyncio.run(main()))
+        thread.start()
+        try:
+            assert begun.wait(10)
+            yield f"https://127.0.0.1:{ports[0]}", tls[0], cluster
+        finally:
+            loop, stop = loops[0]
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(15)
+            assert not thread.is_alive()
+            assert not list(work.iterdir())
+
+
+def _http(url, trust, *, body=None, token=""):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    context = ssl.create_default_context(cafile=trust)
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10, context=context) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_admissions_own_client_gets_digests_and_a_report_appears(registry, tmp_path):
+    with _running(tmp_path, registry) as (url, certificate, cluster):
+        (tmp_path / "token").write_text("good")
+
+        async def ask():
+            resolver = ScannerResolver(url, ca_file=certificate, token_file=tmp_path / "token")
+            images = [registry.image(":1"), registry.image(":absent")]
+            found = await resolver.resolve("ns", ["secret"], "app", images, dry_run=False)
+            assert found[images[0]] == Resolved(digest=IMAGE.manifest_digest)
+            missing = found[images[1]]
+            assert isinstance(missing, Unresolved)
+            assert (missing.code, missing.permanent) == ("scanner.registry.missing", True)
+            await eventually(lambda: bool(cluster.objects), "the report is there", seconds=20)
+
+        run_bounded(ask, seconds=40)
+        (tree,) = cluster.objects.values()
+        report = ImageReport.parse(tree)
+        assert [enclave.path for enclave in report.enclaves] == ["/app/e.signed.so"]
+        status, text = _http(f"{url}/metrics", certificate)
+        assert status == 200
+        assert b'bastide_scanner_scans_total{result="report"} 1.0' in text
+
+
+def test_nobody_asks_without_a_token_of_a_caller(registry, tmp_path):
+    with _running(tmp_path, registry) as (url, certificate, cluster):
+        body = _question(images=[registry.image(":1").build()])
+        assert _http(f"{url}/v1/resolve", certificate, body=body)[0] == 401
+        assert _http(f"{url}/v1/resolve", certificate, body=body, token="bad")[0] == 401
+        cluster.user = service_account("evil/pod")
+        assert _http(f"{url}/v1/resolve", certificate, body=body, token="good")[0] == 403
+        assert not registry.asked
+        cluster.user = CALLER
+        assert _http(f"{url}/v1/resolve", certificate, body=b"{}", token="good")[0] == 400
+        assert _http(f"{url}/v1/resolve", certificate, body=b" " * 400_000, token="good")[0] == 400
+        assert _http(f"{url}/v1/resolve", certificate, token="good")[0] == 405
+        for page, status in (("/healthz", 200), ("/readyz", 200), ("/other", 404)):
+            assert _http(url + page, certificate)[0] == status
