@@ -21,6 +21,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.attest_http import attest_http
 from bench.enclave_find import enclave_find
 from bench.enclave_measure import enclave_measure
 from bench.quote_verify import quote_verify
@@ -187,6 +188,7 @@ def version() -> dict[str, object]:
 
 
 BENCHES = {
+    "attest_http": attest_http,
     "quote_verify": quote_verify,
     "lab_scale": lab_scale,
     "launch_to_token": launch_to_token,

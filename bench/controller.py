@@ -2,8 +2,8 @@
 
 python -m bench.controller [GATED]      default 2000 gated pods, of 20,000 on 5,000 nodes
 
-The controller asks for unscheduled pods only, so of 20,000 pods it is sent those that wait, and it never asks for nodes:
-their number does not matter to it. Every pod is decided about and patched. With 20000 all pods of the cluster wait.
+The controller asks for unscheduled pods only, so of 20,000 pods it is sent those that wait, and it never asks for
+nodes: their number does not matter to it. Every pod is decided about and patched. With 20000 all pods wait.
 """
 
 import asyncio
@@ -56,7 +56,8 @@ def _serve(gated: int, pipe: Connection) -> None:
     with api_server(kept) as api:
         pipe.send(api.access.port)
         while pipe.recv():
-            pods = (tree for path, tree in kept.objects.items() if "/pods/" in path)
+            with kept.changed:
+                pods = [tree for path, tree in kept.objects.items() if "/pods/" in path]
             pipe.send(sum(1 for tree in pods if tree["spec"]["schedulingGates"]))
 
 

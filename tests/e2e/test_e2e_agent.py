@@ -84,6 +84,25 @@ def test_epc_capacity_changed_by_hand_is_back_within_5_seconds(cluster: Cluster,
     cluster.offers(EPC, EPC_BYTES)
 
 
+@pytest.fixture
+def large(cluster: Cluster) -> Iterator[Cluster]:
+    """The node with 1 TiB of EPC, as the largest machines have."""
+    told = cluster.root / "sys/devices/system/node/node0/x86/sgx_total_bytes"
+    told.write_text(f"{1 << 40}\n")
+    cluster.offers(EPC, 1 << 40)
+    yield cluster
+    cluster.remove_all_pods()
+    told.write_text(f"{EPC_BYTES}\n")
+    cluster.offers(EPC, EPC_BYTES)
+
+
+def test_one_tebibyte_of_epc_is_offered_and_given(large: Cluster) -> None:
+    large.create_pod(busybox_pod("large", limits={EPC: "600Gi", ENCLAVE: 1}))
+    large.running("large")
+    large.create_pod(busybox_pod("too-large", limits={EPC: "600Gi", ENCLAVE: 1}))
+    assert "Insufficient sgx.intel.com/epc" in large.unschedulable("too-large")
+
+
 def test_a_label_taken_away_by_hand_is_back(cluster: Cluster) -> None:
     cluster.api.patch(NODE, {"metadata": {"labels": {"bastide.dev/sgx-enabled": None}}}, kind="merge")
     eventually(lambda: require_labels(cluster))

@@ -1,6 +1,5 @@
 """Whatever comes, admission answers; what it patches once it patches no more; plain pods are never touched."""
 
-import asyncio
 import contextlib
 import json
 import re
@@ -9,16 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bastide.cluster.admission.match import GUARDED_PATH, SGX_NAME
-from bastide.cluster.admission.mutate import mutate
 from bastide.cluster.admission.pinning import Resolved
 from bastide.cluster.admission.review import LONGEST_WARNINGS, Envelope, Review
 from bastide.cluster.admission.subject import Subject
-from bastide.cluster.admission.validate import validate
 from bastide.errors import MalformedError
 from bastide.pods.hostpaths import guarded_relation
 from bastide.pods.resources import DIALECTS, looks_like_sgx
 from support.pods import pod
-from support.reviews import DIGEST, OTHER_DIGEST, FakeResolver, gate, patched, review, review_tree, world
+from support.reviews import (
+    DIGEST,
+    OTHER_DIGEST,
+    FakeResolver,
+    gate,
+    mutate,
+    patched,
+    review,
+    review_tree,
+    validate,
+    world,
+)
 
 RESOLVER = FakeResolver(default=Resolved(digest=DIGEST))
 
@@ -74,7 +82,7 @@ def test_any_tree_is_a_review_or_malformed_and_is_answered(tree, fields):
         one = Review.of(Envelope.parse(raw))
     except MalformedError:
         return
-    for answer in (asyncio.run(mutate(one, world(gate()), RESOLVER)), validate(one, world(gate()))):
+    for answer in (mutate(one, world(gate()), RESOLVER), validate(one, world(gate()))):
         json.loads(answer.build("u"))
 
 
@@ -82,7 +90,7 @@ def test_any_tree_is_a_review_or_malformed_and_is_answered(tree, fields):
 @given(json_values, json_values)
 def test_any_metadata_and_spec_are_answered(metadata, spec):
     one = review({"metadata": metadata, "spec": spec})
-    for answer in (asyncio.run(mutate(one, world(gate()), RESOLVER)), validate(one, world(gate()))):
+    for answer in (mutate(one, world(gate()), RESOLVER), validate(one, world(gate()))):
         response = json.loads(answer.build("u"))["response"]
         assert sum(map(len, response.get("warnings", []))) <= LONGEST_WARNINGS
 
@@ -91,13 +99,13 @@ def test_any_metadata_and_spec_are_answered(metadata, spec):
 @given(pods, worlds)
 def test_a_patch_applies_to_the_letter_and_a_second_review_changes_nothing(tree, the_world):
     before = json.dumps(tree)
-    answer = asyncio.run(mutate(review(tree), the_world, RESOLVER))
+    answer = mutate(review(tree), the_world, RESOLVER)
     after = patched(tree, answer)
     assert json.dumps(tree) == before
     if not answer.allowed:
         assert answer.patch == ()
         return
-    again = asyncio.run(mutate(review(after), the_world, RESOLVER))
+    again = mutate(review(after), the_world, RESOLVER)
     assert again.patch == ()
 
 
@@ -106,7 +114,7 @@ def test_a_patch_applies_to_the_letter_and_a_second_review_changes_nothing(tree,
 def test_a_pod_that_asks_nothing_of_sgx_is_never_touched(tree, the_world):
     if Subject.of(tree).is_sgx:
         return
-    answer = asyncio.run(mutate(review(tree), the_world, RESOLVER))
+    answer = mutate(review(tree), the_world, RESOLVER)
     assert (answer.allowed, answer.patch, answer.warnings) == (True, (), ())
 
 

@@ -128,7 +128,8 @@ class KubeObjects:
                 fresh = self.events[bisect_right(self.events, since, key=lambda event: event[0]) :]
                 if not fresh:
                     self.changed.wait(0.02)
-            for since, kind, name, tree in fresh:
+            for version, kind, name, tree in fresh:
+                since = version
                 if _belongs(name, path):
                     answer.event(kind, tree)
         answer.end_stream()

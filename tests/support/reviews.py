@@ -1,12 +1,16 @@
 """AdmissionReviews for tests, and a world to judge them by."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bastide.cluster.admission.pinning import Resolved, Unresolved
+from bastide.cluster.admission import mutate as mutating
+from bastide.cluster.admission import validate as validating
+from bastide.cluster.admission.pinning import Resolved, Resolver, Unresolved
 from bastide.cluster.admission.review import Answer, Envelope, Review
+from bastide.cluster.admission.subject import Subject
 from bastide.cluster.admission.world import Judgement, World
 from bastide.cluster.gate.names import SCHEDULING_GATE
 from bastide.cluster.gate.verdict import Standing
@@ -48,6 +52,14 @@ def review_tree(new: Tree | None, old: Tree | None = None, **fields: object) -> 
 
 def review(new: Tree | None, old: Tree | None = None, **fields: object) -> Review:
     return Review.of(Envelope.parse(json.dumps(review_tree(new, old, **fields)).encode()))
+
+
+def mutate(one: Review, the_world: World, resolver: Resolver | None) -> Answer:
+    return asyncio.run(mutating.mutate(one, Subject.of(one.new), the_world, resolver))
+
+
+def validate(one: Review, the_world: World) -> Answer:
+    return validating.validate(one, Subject.of(one.new), the_world)
 
 
 def ephemeral(new: Tree, old: Tree, **fields: object) -> Review:

@@ -16,6 +16,7 @@ from bastide.cli.failures import EXIT_BAD_INPUT, EXIT_FAULT, TRACEBACK_VARIABLE,
 
 NOUNS = {
     "attest": "serve attestation; verify and export its audit log",
+    "cluster": "the webhooks, scanner and controllers of a cluster; lint manifests, ask why pods wait",
     "enclave": "find, inspect, measure, size, sign and verify enclave images",
     "lab": "run the way of a workload on this machine, in software SGX (SIMULATION)",
     "node": "what a node has of SGX, why enclaves do not start on it, and its agent",

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import active_children
@@ -23,6 +24,7 @@ from bastide.enclave.output import whole_file
 from bastide.errors import ConfigError, MalformedError
 
 _PATH = click.Path(path_type=Path)
+_CTRL_C = frozenset({signal.SIGINT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +154,9 @@ def _outcomes(files: Sequence[Path], libpal: Path | None, jobs: int) -> Iterator
         return
     with ProcessPoolExecutor(jobs, initializer=_end_on_ctrl_c) as pool:
         try:
-            yield from pool.map(work, files)
+            with _without_ctrl_c():  # breaking off a start would leave a worker that nobody knows of
+                outcomes = pool.map(work, files)
+            yield from outcomes
         except BaseException:  # Ctrl-C among them: nobody waits for what is under way
             pool.shutdown(wait=False, cancel_futures=True)
             for child in active_children():
@@ -160,9 +164,19 @@ def _outcomes(files: Sequence[Path], libpal: Path | None, jobs: int) -> Iterator
             raise
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _CTRL_C)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _CTRL_C)
+
+
 def _end_on_ctrl_c() -> None:
     """A worker goes without a word: the process that people see says it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _CTRL_C)
 
 
 def _one(file: Path, *, libpal: Path | None) -> _Outcome:

@@ -6,7 +6,7 @@ paths to SGX devices and the quoting daemon, block devices in their place, privi
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bastide.pods import lint_containers, lint_pod, lint_sgx
+from bastide.pods import lint_containers, lint_pod, lint_process, lint_sgx
 from bastide.pods.findings import Finding, worst_first
 from bastide.pods.policy import AdmissionPolicy
 from bastide.pods.request import SgxRequest
@@ -20,7 +20,7 @@ def lint(
     namespace: str,
     policy: AdmissionPolicy,
     declared_classes: Mapping[str, Bytes],
-    present_epc: Sequence[Bytes],
+    present_epc: Sequence[Bytes] | None,
 ) -> tuple[Finding, ...]:
     """All findings about ``pod``, worst first.
 
@@ -33,7 +33,7 @@ def lint(
         namespace: where the pod is to run.
         policy: the cluster's admission policy.
         declared_classes: bytes of allocatable EPC of each node class that the cluster may have.
-        present_epc: bytes of allocatable EPC of each node that runs now.
+        present_epc: bytes of allocatable EPC of each node that runs now; None where no cluster was asked.
     """
     findings = [*_about_every_pod(pod, request, policy)]
     if not policy.exempts(namespace):
@@ -44,6 +44,7 @@ def lint(
         findings += lint_sgx.capacity(request, declared_classes, present_epc)
         findings += lint_pod.windows(pod)
         findings += lint_pod.foreign_labels(pod)
+        findings += lint_process.processes(pod, request)
     return worst_first(findings)
 
 
@@ -60,3 +61,4 @@ def _reach_past_checks(pod: Mapping[str, object], request: SgxRequest, policy: A
     yield from lint_containers.volume_devices(pod)
     yield from lint_containers.privileged(request, policy)
     yield from lint_pod.tolerations(pod, asks_sgx=request.wants_sgx)
+    yield from lint_pod.sgx_nodes(pod, request)

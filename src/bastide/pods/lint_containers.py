@@ -26,7 +26,9 @@ def _containers(pod: object) -> Iterator[tuple[Path, object]]:
 def names(pod: object) -> Iterator[Finding]:
     """What the API server refuses, and would be misread here: no container at all, two of one name."""
     if not at(pod, ("spec", "containers")):
-        hint = "give spec.containers at least one container with a name and an image"
+        hint = "give spec.containers at least one container with a name and an image; of a patch give the whole object"
+        if at(pod, ("spec", "container")) is not None:
+            hint = "write containers: spec.container is no field of a pod"
         yield refuse("pod.no-container", ("spec", "containers"), "the pod has no container", hint)
     seen: set[str] = set()
     for path, container in _containers(pod):

@@ -31,6 +31,21 @@ _ELSEWHERE = {
 }
 
 
+_MARKS_SGX = (
+    "TEE",
+    "alibabacloud.com/tee-hardware-category",
+    "feature.node.kubernetes.io/cpu-security.sgx.enabled",
+    "intel.feature.node.kubernetes.io/sgx",
+    "sgx-enabled-node",
+    "sgx.intel.com/capable",
+)
+"""Labels that nodes have for their SGX, by whomever. Keys and values that begin otherwise: ``_is_sgx_node_label``."""
+_OWN_LABELS = "bastide.dev/sgx-"
+_INSTANCE_TYPES = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type")
+_SGX_INSTANCES = ("standard_dc",)
+_POOLS = ("agentpool", "kubernetes.azure.com/agentpool")
+_AWAY = ("NotIn", "DoesNotExist", "Gt", "Lt")
+
 _USE_ANNOTATION = (
     "remove the volume and its mounts, and annotate the pod sgx.intel.com/quote-provider: aesmd; the node agent then"
     " mounts the socket"
@@ -115,6 +130,31 @@ def foreign_labels(pod: object) -> Iterator[Finding]:
                 f"the pod requires the node label {key!r}, which comes from {origin}; Bastide does not set it",
                 "drop it (the EPC request alone finds SGX nodes), or make sure that your nodes carry it",
             )
+
+
+def sgx_nodes(pod: object, request: SgxRequest) -> Iterator[Finding]:
+    """Pods that ask nothing of SGX and are held on SGX nodes, whose room enclaves then lack."""
+    if request.volumes or any(ask.asks for ask in request.containers):
+        return
+    for path, key, values in node_labels(pod):
+        if text(at(pod, (*path, "operator"))) not in _AWAY and _is_sgx_node_label(key, values):
+            yield warn(
+                "selector.sgx-without-ask",
+                path,
+                f"the pod requires the node label {key!r}, which marks SGX nodes, and asks for no SGX resource: it"
+                " takes their room",
+                f"ask for {EPC} if it runs an enclave; else drop the label, unless it is the node's own equipment",
+            )
+
+
+def _is_sgx_node_label(key: str, values: tuple[object, ...]) -> bool:
+    words = [text(value).lower() for value in values]
+    if key in _INSTANCE_TYPES:
+        return bool(words) and all(word.startswith(_SGX_INSTANCES) for word in words)
+    if key in _POOLS:
+        return bool(words) and all("sgx" in word for word in words)
+    says_no = bool(words) and all(word in ("false", "no", "0") for word in words)
+    return (key in _MARKS_SGX or key.startswith(_OWN_LABELS)) and not says_no
 
 
 def tolerations(pod: object, *, asks_sgx: bool) -> Iterator[Finding]:

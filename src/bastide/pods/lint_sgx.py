@@ -107,9 +107,9 @@ def _unclaimed(ask: ContainerAsk) -> Finding:
     )
 
 
-def capacity(request: SgxRequest, declared: Mapping[str, Bytes], present: Sequence[Bytes]) -> Iterator[Finding]:
+def capacity(request: SgxRequest, declared: Mapping[str, Bytes], present: Sequence[Bytes] | None) -> Iterator[Finding]:
     """EPC that no node can hold: of no declared class (refused), or of none that runs now (pools scale from zero)."""
-    largest_now = max(present, default=0)
+    largest_now = max(present or (), default=0)
     largest_ever = max((*declared.values(), largest_now))
     path = next((ask.path for ask in request.containers if ask.epc), ("spec",))
     asked = f"the pod asks for {format_bytes(request.epc)} of EPC"
@@ -121,7 +121,7 @@ def capacity(request: SgxRequest, declared: Mapping[str, Bytes], present: Sequen
             f"{asked}; the largest declared node class, {name}, can allocate {format_bytes(declared[name])}",
             "ask for less, split the pod, or declare a larger node class",
         )
-    elif request.epc > largest_now:
+    elif present is not None and request.epc > largest_now:
         yield warn(
             "epc.exceeds-present",
             path,

@@ -35,9 +35,7 @@ def read_json(raw: bytes, *, largest: int = LARGEST_TEXT) -> Json:
     if len(raw) > largest:
         raise MalformedError("token.json.size", f"expected at most {largest} bytes of JSON, seen {len(raw)}")
     try:
-        value: Json = json.loads(
-            raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
-        )
+        value: Json = _STRICT.decode(raw.decode())
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors, as are our hooks' own
@@ -75,6 +73,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number is too large")
     return number
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
 
 
 def _check_depth(value: Json) -> None:

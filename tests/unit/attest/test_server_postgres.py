@@ -63,6 +63,7 @@ def join(threads: Sequence[threading.Thread]) -> None:
         assert not thread.is_alive()
 
 
+@pytest.mark.timeout(60 + 30 * KILL_ROUNDS)
 def test_a_killed_replica_has_recorded_every_decision_that_it_told_and_the_other_goes_on(tmp_path: Path) -> None:
     url = fresh_database().dsn
     answered: set[str] = set()
@@ -84,6 +85,7 @@ def test_a_killed_replica_has_recorded_every_decision_that_it_told_and_the_other
     assert len(chains) == 2, "a replica that starts again goes on with its chain"
 
 
+@pytest.mark.timeout(60 + 30 * KILL_ROUNDS)
 def test_a_database_that_crashes_under_load_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     with own_postgres() as database:
         url = database.url(database.database())

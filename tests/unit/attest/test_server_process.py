@@ -14,6 +14,7 @@ from support.attest_process import CLIENTS, KILL_ROUNDS, WAIT, attest_body, audi
 ENOUGH = 40
 
 
+@pytest.mark.timeout(60 + 30 * KILL_ROUNDS)
 def test_a_killed_server_has_recorded_every_decision_that_it_told(tmp_path: Path) -> None:
     answered: set[str] = set()
     for _ in range(KILL_ROUNDS):

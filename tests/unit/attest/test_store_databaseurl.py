@@ -44,3 +44,20 @@ def test_refuses_what_is_no_such_url_without_showing_any_of_it(text: str) -> Non
     with pytest.raises(ConfigError, match=r"store\.database\.url") as caught:
         DatabaseUrl.parse(text)
     assert SECRET not in f"{caught.value}{caught.value.hint}{caught.value.where}{caught.value.__cause__}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"postgresql://bastide:{SECRET}@db/attest",
+        "postgresql://bastide:s%33cret@db/attest",
+        f"postgresql:///attest?password={SECRET}",
+        f"postgresql:///attest?sslpassword={SECRET}",
+    ],
+)
+def test_tells_an_error_only_if_it_tells_no_password(text: str) -> None:
+    url = DatabaseUrl.parse(text)
+    assert url.told(ValueError(f"could not read {SECRET!r}")) == "ValueError"
+    assert url.told(ValueError("could not read")) == "could not read"
+    assert url.told(TimeoutError()) == "TimeoutError"
+    assert SECRET not in repr(url)

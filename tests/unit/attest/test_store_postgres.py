@@ -129,6 +129,14 @@ def test_another_key_does_not_open_the_database_even_before_there_are_keys() -> 
         with_store(nothing, url, OTHER_SEAL)
 
 
+def test_a_database_whose_proof_of_the_key_was_changed_does_not_open() -> None:
+    url = fresh_database()
+    with_store(nothing, url)
+    postgres().sql("UPDATE setting SET value = 'no hex' WHERE name = 'key-seal'", database=name_of(url))
+    with pytest.raises(ConfigError, match=r"store\.key\.wrong"):
+        with_store(nothing, url)
+
+
 def test_of_replicas_with_different_keys_that_start_at_once_one_opens() -> None:
     url = fresh_database()
 
@@ -336,6 +344,21 @@ def test_a_server_that_is_not_there_is_told_with_its_place_and_without_the_passw
         with_store(nothing, DatabaseUrl.parse(f"postgresql://bastide:{PASSWORD}@127.0.0.1:1/attest"))
     assert caught.value.where == "postgresql://127.0.0.1:1/attest"
     assert PASSWORD not in f"{caught.value}{caught.value.__cause__}"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("?sslmode=sometimes", "sslmode"),
+        ("?nobody_knows_this=1", "nobody_knows_this"),
+        ("?bare", "bare"),
+        ("?sslmode=require&sslkey=absent&sslcert=absent&sslrootcert=absent", "sslrootcert"),
+    ],
+)
+def test_a_setting_that_is_not_taken_is_told(more: str, told: str) -> None:
+    with pytest.raises((ConfigError, UnavailableError)) as caught:
+        with_store(nothing, fresh_database(more))
+    assert told in f"{caught.value}{caught.value.hint}"
 
 
 def test_a_server_without_fsync_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

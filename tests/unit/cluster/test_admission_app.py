@@ -115,7 +115,7 @@ def test_a_review_of_three_megabytes_is_answered():
     for path in ("/mutate", "/validate"):
         answer = Client().response(path, review_tree(crowd))
         assert not answer["allowed"]
-        assert "containers" in answer["status"]["message"]
+        assert "pod.containers" in answer["status"]["message"]
 
 
 @pytest.mark.parametrize(

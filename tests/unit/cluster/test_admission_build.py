@@ -197,6 +197,8 @@ def test_it_ends_while_it_still_waits_for_a_certificate(tmp_path):
         (["--listen", "here"], "cluster.admission.listen"),
         (["--listen", "h:99999"], "cluster.admission.listen"),
         (["--scanner", "https://s"], "cluster.admission.scanner"),
+        (["--tls", "/nonexistent/c", "/nonexistent/k", "--listen", "127.0.0.1:0"], "web.tls.files"),
+        (["--listen", "192.0.2.1:1", "--tls", "c", "k"], "web.listen"),
         (["--policy", "/nonexistent/policy.yaml"], "admission-policy.file"),
         (["--kubeconfig", "/nonexistent/config"], "kube.kubeconfig"),
         (["--scanner", "http://s", "--scanner-ca", "x", "--scanner-token", "y"], "admission.scanner.url"),

@@ -2,7 +2,6 @@ import asyncio
 
 import pytest
 
-from bastide.cluster.admission.mutate import mutate
 from bastide.cluster.admission.pinning import Resolved, Unresolved, resolve_within
 from bastide.cluster.admission.review import Refused
 from bastide.cluster.admission.subject import MOST_CONTAINERS
@@ -19,6 +18,7 @@ from support.reviews import (
     FakeResolver,
     ephemeral,
     gate,
+    mutate,
     patched,
     review,
     world,
@@ -29,7 +29,7 @@ KNOWN = FakeResolver({TAGGED: Resolved(digest=DIGEST)})
 
 
 def _mutate(tree, the_world=None, resolver=None, **fields):
-    return asyncio.run(mutate(review(tree, **fields), the_world or world(), resolver))
+    return mutate(review(tree, **fields), the_world or world(), resolver)
 
 
 def _sgx(**fields):
@@ -210,7 +210,7 @@ def test_a_dry_run_says_so_to_the_scanner():
 def test_an_update_pins_only_the_image_that_changed():
     old = pod(_sgx(), container(name="b", image="old:1"))
     new = pod(_sgx(image=TAGGED), container(name="b", image="old:1"))
-    answer = asyncio.run(mutate(review(new, old), world(gate()), KNOWN))
+    answer = mutate(review(new, old), world(gate()), KNOWN)
     after = patched(new, answer)
     assert _images(after) == [PINNED, "old:1"]
     assert after["spec"]["containers"][0]["resources"] == new["spec"]["containers"][0]["resources"]
@@ -219,9 +219,9 @@ def test_an_update_pins_only_the_image_that_changed():
 def test_ephemeral_containers_are_pinned_too():
     old = pod(_sgx())
     new = pod(_sgx(), ephemeralContainers=[{"name": "debug", "image": TAGGED}])
-    after = patched(new, asyncio.run(mutate(ephemeral(new, old), world(gate()), KNOWN)))
+    after = patched(new, mutate(ephemeral(new, old), world(gate()), KNOWN))
     assert after["spec"]["ephemeralContainers"][0]["image"] == PINNED
-    assert asyncio.run(mutate(ephemeral(new, old), world(), KNOWN)).patch == ()
+    assert mutate(ephemeral(new, old), world(), KNOWN).patch == ()
 
 
 def test_a_crowd_of_containers_is_refused_before_any_work():
@@ -239,4 +239,4 @@ def test_a_pod_nested_too_deeply_is_refused():
         deep = {"x": deep}
     subject = review(tree)
     subject.new["spec"]["deep"] = deep
-    assert asyncio.run(mutate(subject, world(), None)).refusal.code == "pod.depth"
+    assert mutate(subject, world(), None).refusal.code == "pod.depth"

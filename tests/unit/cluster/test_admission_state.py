@@ -5,7 +5,7 @@ import pytest
 
 from bastide.cluster.admission import state
 from bastide.cluster.admission.state import ClusterState, Court, NodesKept, ReportsKept, SignersKept
-from bastide.cluster.admission.subject import ContainerImage
+from bastide.cluster.admission.subject import Subject
 from bastide.cluster.gate.report import object_name
 from bastide.cluster.gate.verdict import Standing
 from bastide.kube.client import ApiClient
@@ -16,6 +16,7 @@ from support.api_server import api_server
 from support.bounded import eventually, run_bounded
 from support.gate import DIGEST, IMAGE, enclave, report, trusted_tree
 from support.kube_objects import KubeObjects
+from support.pods import container, pod
 
 GATE = SignerGate(mode=GateMode.ENFORCE)
 NODES = "/api/v1/nodes"
@@ -24,13 +25,8 @@ IMAGES = "/apis/bastide.dev/v1alpha1/enclaveimages"
 
 
 def _one(image=IMAGE, *, holds_device=True):
-    return ContainerImage(
-        container="app",
-        role="container",
-        path=("spec", "containers", 0, "image"),
-        image=image,
-        holds_device=holds_device,
-    )
+    tree = pod(container({"sgx.intel.com/epc": "10Mi"} if holds_device else None, image=image.build()))
+    return Subject.of(tree).images[0]
 
 
 def _node(epc):
@@ -56,7 +52,10 @@ def test_of_nodes_one_number_is_kept():
     nodes.put("b", _node(str(32 * MIB)))
     nodes.put("c", _node("0"))
     nodes.put("d", {"status": {"allocatable": {"sgx.intel.com/epc": ["?"]}}})
-    assert sorted(nodes.sizes) == [32 * MIB, 64 * MIB]
+    nodes.put("e", _node("64Mi"))
+    assert nodes.sizes == (32 * MIB, 64 * MIB)
+    assert nodes.names() == ("a", "b", "e")
+    nodes.drop("e")
     nodes.put("a", _node("0"))
     nodes.drop("b")
     nodes.drop("never")

@@ -1,12 +1,29 @@
+from dataclasses import replace
+
 import pytest
 
 from bastide.cluster.admission.review import Refused
-from bastide.cluster.admission.validate import validate
+from bastide.cluster.admission.world import Judgement
+from bastide.cluster.gate.needs import EnclaveNeed
+from bastide.cluster.gate.verdict import Standing
 from bastide.pods.images import ImageReference
 from bastide.pods.normalise import admit
 from bastide.pods.policy import AdmissionPolicy, PlainPods, PrivilegedPods, ProvisionRule
+from bastide.units import MIB, Bytes
 from support.pods import container, pod
-from support.reviews import CONTROLLER, DIGEST, EPC, GATED, OTHER_DIGEST, PINNED, ephemeral, gate, review, world
+from support.reviews import (
+    CONTROLLER,
+    DIGEST,
+    EPC,
+    GATED,
+    OTHER_DIGEST,
+    PINNED,
+    ephemeral,
+    gate,
+    review,
+    validate,
+    world,
+)
 
 OTHER = f"registry.example/demo@{OTHER_DIGEST}"
 EPC_ASK = {EPC: "10Mi"}
@@ -231,3 +248,13 @@ def test_an_unreadable_image_is_refused_and_not_skipped():
     old, new = _final(), _final()
     new["spec"]["containers"][0]["image"] = "not an image"
     assert not _update(new, old, world(gate(), accepted=[DIGEST])).allowed
+
+
+def test_what_the_gate_remarks_and_epc_that_does_not_fit_the_enclave_are_told():
+    need = EnclaveNeed(path="/app/enclave.so", loaded=Bytes(64 * MIB), most=Bytes(64 * MIB))
+    judgement = Judgement(standing=Standing.ACCEPTED, warnings=("enclave.debug-mask: left open",), needs=(need,))
+    the_world = replace(world(gate()), judge=lambda _one, _namespace: judgement)
+    answer = _create(_final(), the_world)
+    assert answer.allowed
+    assert any("enclave.debug-mask" in line for line in answer.warnings)
+    assert any("epc.below-enclave" in line for line in answer.warnings)

@@ -125,8 +125,8 @@ def test_the_authority_changes_without_a_moment_in_which_the_shown_certificate_i
         keeper = world.replica("a")
         await keeper.look()
         seen = set()
-        for _ in range(200):
-            world.now += CA_LIFE / 80
+        for _ in range(90):
+            world.now += CA_LIFE / 36
             for _ in range(3):
                 await keeper.look()
                 world.now += timedelta(minutes=3)

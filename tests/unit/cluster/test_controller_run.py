@@ -344,3 +344,16 @@ def test_only_the_gate_and_annotations_are_written(tmp_path):
         assert [{op["op"] for op in patch} for patch in writes] == [{"test", "add", "remove"}]
 
     _with(test, *GOOD, (POD, gated_pod()))
+
+
+def test_an_api_server_that_does_not_answer_is_not_stormed(tmp_path):
+    async def test(api, kept):
+        kept.refuse = lambda method, path: 500 if method == "PATCH" else None
+        async with running(api, tmp_path, workers=2) as controller:
+            await eventually(lambda: any(one.method == "PATCH" for one in api.asked), "it writes")
+            await asyncio.sleep(0.5)
+            assert controller.is_leader
+        assert sum(one.method == "PATCH" for one in api.asked) == 2
+
+    pods = [(f"/api/v1/namespaces/payments/pods/app-{number}", gated_pod(f"app-{number}")) for number in range(30)]
+    _with(test, *GOOD, *pods)

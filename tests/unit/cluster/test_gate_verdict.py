@@ -325,6 +325,12 @@ def test_enclaves_that_only_a_statement_names_are_judged_likewise(
     assert refusals(facts, trusted_tree(**KEYS, **spec)) == names
 
 
+def test_of_several_trusted_signers_one_is_enough_for_a_statement_too() -> None:
+    facts = report(failure=FAILED, statements=(statement(),))
+    assert refusals(facts, trusted_tree("strict", minimumSvn=9), trusted_tree("lax", **KEYS)) == []
+    assert refusals(facts, trusted_tree("strict", minimumSvn=9, **KEYS)) == ["enclave.svn"]
+
+
 def test_every_enclave_of_a_statement_must_be_accepted() -> None:
     stranger = claim(path="/b", mr_signer=MrSigner(b"\5" * 32))
     facts = report(failure=FAILED, statements=(statement(claim(), stranger),))

@@ -96,6 +96,39 @@ def test_an_endless_body_is_left_off_where_it_passes_its_size(registry):
     assert sum(sent) < 64 << 20
 
 
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_an_answer_without_a_length_is_read_to_its_end(registry, is_chunked):
+    def answer(asked, exchange):
+        if "blobs" not in asked.path:
+            return False
+        content = registry.blobs[asked.path.rpartition("/")[2]]
+        exchange.head(200, **({"Transfer_Encoding": "chunked"} if is_chunked else {"Connection": "close"}))
+        for start in range(0, len(content), 100):
+            piece = content[start : start + 100]
+            exchange.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
+            exchange.stop.wait(0.02)
+        if is_chunked:
+            exchange.write(b"0\r\n\r\n")
+        return True
+
+    registry.answerer = answer
+    layer = _layer(registry)
+    assert len(_read(registry, layer)) == layer.size
+
+
+def test_a_body_that_ends_early_is_a_lost_connection_and_no_lie(registry):
+    layer = _layer(registry)
+
+    def cut(asked, exchange):
+        if "blobs" not in asked.path:
+            return False
+        exchange.reply(200, registry.blobs[layer.digest][:-1], Content_Length=str(layer.size))
+        return True
+
+    registry.answerer = cut
+    assert _refusal(UnavailableError, lambda: _read(registry, layer)).code == "scanner.http.unreachable"
+
+
 def test_a_body_that_drips_ends_at_the_deadline(registry):
     layer = _layer(registry)
 
@@ -103,14 +136,14 @@ def test_a_body_that_drips_ends_at_the_deadline(registry):
         if "blobs" not in asked.path:
             return False
         exchange.head(200, Content_Length=str(layer.size))
-        exchange.drip(registry.blobs[layer.digest], every=0.05)
+        exchange.drip(registry.blobs[layer.digest], every=0.2)
         return True
 
     registry.answerer = drip
     begun = time.monotonic()
     error = _refusal(UnavailableError, lambda: _read(registry, layer, seconds=0.5))
     assert error.code == "scanner.http.slow"
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 0.2 * layer.size / 2
 
 
 def test_a_head_that_drips_ends_at_the_deadline(registry):
@@ -289,10 +322,14 @@ def test_a_realm_that_is_no_url_is_refused(registry, realm):
 
 
 def test_a_listed_realm_over_plain_http_is_refused(registry):
-    registry.answerer = _wants_bearer(registry, "http://auth.test/token")
-    listed = Registries.parse([], [f"http://{registry.host}"], ["127.0.0.1=auth.test:80"])
-    client = repository(registry, credentials=[ALICE], registries=listed)
-    assert _refusal(PolicyError, lambda: client.resolve("1")).code == "scanner.registry.realm"
+    with fake_registry() as thief:
+        thief.answerer = registry.answerer = _wants_bearer(registry, f"http://auth.test:{thief.port}/token")
+        listed = Registries.parse([], [f"http://{registry.host}"], [f"127.0.0.1=auth.test:{thief.port}"])
+        wire = Wire(ssl.create_default_context(), ask=loopback)
+        client = repository(registry, credentials=[ALICE], registries=listed, wire=wire)
+        error = _refusal(PolicyError, lambda: client.resolve("1"))
+        assert (error.code, thief.asked) == ("scanner.registry.realm", [])
+        assert "https" in error.message
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"token":""}', b'{"token":"a b"}', b'{"token":"a\\r\\nX: y"}'])

@@ -241,6 +241,21 @@ def test_statements_that_are_attached_later_are_found():
     _run(world, ask)
 
 
+def test_statements_never_cost_a_report_its_facts():
+    world = _World({"reg.example/app": _report()})
+    world.attached["reg.example/app"] = (b"x" * 70_000,)
+
+    async def ask(scans):
+        scans.ask(_source())
+        await eventually(lambda: scans.ask(_source()) is Standing.READY, "the report is there")
+        world.clock += SETTINGS.fresh + 1
+        scans.ask(_source())
+        await eventually(lambda: scans.ask(_source()) is Standing.READY, "statements were looked for")
+        assert world.kept[_digest()] == _report()
+
+    _run(world, ask)
+
+
 def test_one_place_cannot_fill_all_statements_of_an_image_that_is_known():
     world = _World({"reg.example/app": _report()})
     world.attached["evil.example/app"] = tuple(b"junk%d" % number for number in range(8))

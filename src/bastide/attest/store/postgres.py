@@ -206,8 +206,12 @@ class PostgresStore:
         if known is None:
             sealed = seal.seal("", _SEAL_SETTING, _SEAL_TEXT)
             await self.commit([Setting(name=_SEAL_SETTING, value=sealed.hex())])
-        else:
-            seal.open("", _SEAL_SETTING, bytes.fromhex(known))
+            return
+        try:
+            sealed = bytes.fromhex(known)
+        except ValueError:
+            sealed = b""
+        seal.open("", _SEAL_SETTING, sealed)
 
     def _connection(self) -> asyncpg.pool.PoolAcquireContext:
         return self._pool.acquire(timeout=CONNECT_SECONDS)

@@ -83,16 +83,16 @@ def opening(url: DatabaseUrl) -> Iterator[None]:
         raise
     except _REFUSED as error:
         hint = "look at user, password and database; the role must own the database's tables, or be granted their use"
-        raise ConfigError("store.database.access", str(error), hint=hint, where=url.shown) from error
-    except _SETTINGS:
-        # not chained: asyncpg shows parts of the URL
-        what = "the URL has a setting that the client or the server does not take"
-        raise ConfigError("store.database.url", what, where=url.shown) from None
+        raise ConfigError("store.database.access", url.told(error), hint=hint, where=url.shown) from error
+    except _SETTINGS as error:
+        what = f"a setting in the URL is not taken: {url.told(error)}"
+        raise ConfigError("store.database.url", what, where=url.shown) from None  # asyncpg shows parts of the URL
     except _FAILURES as error:
-        what = f"cannot open it: {error or type(error).__name__}"
-        raise UnavailableError("store.unavailable", what, where=url.shown) from error
-    except ValueError:
-        what = "the URL has a port or a setting that cannot be read"
+        hint = "is it running, and are there the files that sslrootcert, sslcert and sslkey name?"
+        what = f"cannot open it: {url.told(error)}"
+        raise UnavailableError("store.unavailable", what, hint=hint, where=url.shown) from error
+    except ValueError as error:
+        what = f"a setting in the URL cannot be read: {url.told(error)}"
         raise ConfigError("store.database.url", what, where=url.shown) from None
 
 

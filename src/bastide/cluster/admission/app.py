@@ -115,8 +115,6 @@ class App:
         try:
             review = Review.of(envelope)
             _refuse_foreign(path, review)
-            if (why := self._not_ready()) and (path == WARN_PATH or Subject.of(review.new).is_sgx):
-                return _not_yet(path, why)
             return await self._judged(path, review, raw)
         except MalformedError as error:
             return Answer(warnings=(str(error),)) if path == WARN_PATH else Answer(refusal=malformed(error))
@@ -128,11 +126,15 @@ class App:
             return Answer(refusal=Refusal(code="admission.fault", message=told, kind=Refused.RETRY))
 
     async def _judged(self, path: str, review: Review, raw: bytes) -> Answer:
-        world = self._world()
+        why = self._not_ready()
+        if path == WARN_PATH:
+            return _not_yet(path, why) if why else await _beside(raw, advise, review, self._world())
+        subject = await _beside(raw, Subject.of, review.new)
+        if why and subject.is_sgx:
+            return _not_yet(path, why)
         if path == MUTATE_PATH:
-            return await mutate(review, world, self._resolver)
-        judge = validate if path == VALIDATE_PATH else advise
-        return await _beside(raw, judge, review, world)
+            return await mutate(review, subject, self._world(), self._resolver)
+        return await _beside(raw, validate, review, subject, self._world())
 
     def _count(self, webhook: str, answer: Answer, seconds: float) -> None:
         refusal = answer.refusal

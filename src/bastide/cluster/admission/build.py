@@ -20,7 +20,7 @@ from bastide.cluster.admission.scanner_port import ScannerResolver
 from bastide.cluster.admission.state import ClusterState
 from bastide.cluster.admission.world import World
 from bastide.cluster.certificate_keeper import CertificateKeeper, KeeperSettings, WebhookBundles
-from bastide.errors import ConfigError
+from bastide.errors import BastideError, ConfigError
 from bastide.kube.access import ClusterAccess
 from bastide.kube.client import ApiClient
 from bastide.kube.lease import LeaderElection
@@ -134,18 +134,42 @@ async def serve(
     )
     with listen(options.host, options.port) as sock:
         port: int = sock.getsockname()[1]
-        async with asyncio.TaskGroup() as tasks:
-            beside = [tasks.create_task(parts.policy.run()), tasks.create_task(parts.state.run())]
-            if parts.keeper is not None and parts.election is not None:
-                beside.append(tasks.create_task(parts.keeper.run()))
-                beside.append(tasks.create_task(parts.election.run(_hold)))
-            try:
-                tls = await _tls(parts.keeper, options, stop)
-                if tls is not None:
-                    await serve_app(app, tls, sock, begun=lambda: started(port), stop=stop)
-            finally:
-                for task in beside:
-                    task.cancel()
+        try:
+            await _together(parts, options, app, sock, started=lambda: started(port), stop=stop)
+        except ExceptionGroup as group:
+            if (plain := _plain(group)) is None:
+                raise
+            raise plain from group
+
+
+async def _together(
+    parts: _Parts,
+    options: AdmissionOptions,
+    app: App,
+    sock: socket.socket,
+    *,
+    started: Callable[[], None],
+    stop: asyncio.Event | None,
+) -> None:
+    """The server, and beside it all that keeps it up to date; what fails there ends the process."""
+    async with asyncio.TaskGroup() as tasks:
+        beside = [tasks.create_task(parts.policy.run()), tasks.create_task(parts.state.run())]
+        if parts.keeper is not None and parts.election is not None:
+            beside.append(tasks.create_task(parts.keeper.run()))
+            beside.append(tasks.create_task(parts.election.run(_hold)))
+        tls = await _tls(parts.keeper, options, stop)
+        if tls is not None:
+            await serve_app(app, tls, sock, begun=started, stop=stop)
+        for task in beside:
+            task.cancel()
+
+
+def _plain(group: ExceptionGroup[Exception]) -> BastideError | None:
+    """The error in it that people can do something about."""
+    found: BaseException | None = group.split(BastideError)[0]
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, BastideError) else None
 
 
 def _parts(
@@ -260,7 +284,7 @@ def _gauges(parts: _Parts) -> tuple[Gauge, ...]:
         ),
         ("policy_reloads", "How often another policy came into force.", lambda: policy.reloads),
         ("watch_faults", "Kinds of objects of which there is no news.", lambda: len(state.faults)),
-        ("sgx_nodes", "Nodes with EPC.", lambda: len(state.nodes.sizes)),
+        ("sgx_nodes", "Nodes with EPC.", lambda: len(state.nodes.names())),
         ("trusted_signers", "TrustedSigner objects in use.", lambda: len(state.signers.all)),
         ("trusted_signer_faults", "TrustedSigner objects that cannot be read.", lambda: len(state.signers.faults)),
         ("images", "Images of which facts are known.", lambda: len(state.images.names())),

@@ -34,10 +34,16 @@ from bastide.pods.tree import at
 _Found = Mapping[ImageReference, Resolved | Unresolved]
 
 
-async def mutate(review: Review, world: World, resolver: Resolver | None) -> Answer:
-    """Answer a review of a pod at CREATE, at UPDATE, or of its ephemeral containers."""
+async def mutate(review: Review, subject: Subject, world: World, resolver: Resolver | None) -> Answer:
+    """Answer a review of a pod at CREATE, at UPDATE, or of its ephemeral containers.
+
+    Args:
+        review: the request.
+        subject: of ``review.new``.
+        world: what it is judged by.
+        resolver: finds digests; None where there is no scanner.
+    """
     try:
-        subject = Subject.of(review.new)
         if not subject.is_sgx or world.policy.exempts(review.namespace):
             return Answer()
         subject.refuse_crowd()

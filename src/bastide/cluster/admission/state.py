@@ -20,6 +20,7 @@ from bastide.cluster.gate import trusted
 from bastide.cluster.gate.report import ImageReport
 from bastide.cluster.gate.trusted import TrustedSigner
 from bastide.cluster.gate.verdict import judge_image
+from bastide.cluster.gate.words import in_words
 from bastide.errors import BastideError, MalformedError
 from bastide.kube.backoff import Backoff
 from bastide.kube.client import ApiClient, Tree, resource_path
@@ -60,7 +61,14 @@ class NodesKept:
 
     def __init__(self) -> None:
         self._epc: dict[str, Bytes] = {}
-        self.sizes: tuple[Bytes, ...] = ()
+        self._sizes: tuple[Bytes, ...] | None = ()
+
+    @property
+    def sizes(self) -> tuple[Bytes, ...]:
+        """The different sizes that nodes have, in bytes: thousands of nodes come in a few."""
+        if self._sizes is None:
+            self._sizes = tuple(sorted(set(self._epc.values())))
+        return self._sizes
 
     def put(self, name: str, tree: Tree) -> None:
         """Keep one number of a Node."""
@@ -70,21 +78,18 @@ class NodesKept:
             amount = Bytes(0)
         if amount == self._epc.get(name, 0):
             return
-        self._epc[name] = amount
-        self._changed()
+        self.drop(name)
+        if amount:
+            self._epc[name] = amount
 
     def drop(self, name: str) -> None:
         """A node has left."""
         self._epc.pop(name, None)
-        self._changed()
+        self._sizes = None
 
     def names(self) -> tuple[str, ...]:
         """Of all nodes with EPC."""
         return tuple(self._epc)
-
-    def _changed(self) -> None:
-        self._epc = {name: amount for name, amount in self._epc.items() if amount}
-        self.sizes = tuple(self._epc.values())
 
 
 class SignersKept:
@@ -204,7 +209,12 @@ class Court:
             holds_device=one.holds_device,
             policy=gate,
         )
-        judgement = Judgement(standing=verdict.standing, reasons=verdict.reasons)
+        judgement = Judgement(
+            standing=verdict.standing,
+            reasons=verdict.reasons,
+            warnings=tuple(map(in_words, verdict.warnings)),
+            needs=verdict.needs,
+        )
         self._verdicts[key] = judgement
         if len(self._verdicts) > MOST_VERDICTS:
             self._verdicts.popitem(last=False)

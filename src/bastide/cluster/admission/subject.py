@@ -30,23 +30,27 @@ class ContainerImage:
     """The image of one container.
 
     Attributes:
-        container: its name.
-        role: such as ``init container``.
-        path: of the image's field, from the pod.
+        ask: the container, and what it asks of SGX.
         image: as written.
-        holds_device: whether the container gets SGX devices.
     """
 
-    container: str
-    role: str
-    path: Path
+    ask: ContainerAsk
     image: ImageReference
-    holds_device: bool
+
+    @property
+    def holds_device(self) -> bool:
+        """Whether the container gets SGX devices."""
+        return self.ask.wants_sgx
+
+    @property
+    def path(self) -> Path:
+        """Of the image's field, from the pod."""
+        return (*self.ask.path, "image")
 
     @property
     def where(self) -> str:
         """For people: ``container 'app'``."""
-        return f"{self.role} {self.container!r}"
+        return f"{self.ask.role} {self.ask.name!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,13 +137,7 @@ class Subject:
         except MalformedError as error:
             where = f"{ask.role} {ask.name!r}"
             raise MalformedError(error.code, error.message, hint=error.hint, where=where) from None
-        return ContainerImage(
-            container=ask.name,
-            role=str(ask.role),
-            path=(*ask.path, "image"),
-            image=image,
-            holds_device=ask.wants_sgx,
-        )
+        return ContainerImage(ask=ask, image=image)
 
 
 def _may_tolerate(toleration: object) -> bool:
@@ -163,5 +161,5 @@ def service_account(pod: object) -> str:
 
 def fresh_images(before: Sequence[ContainerImage], after: Sequence[ContainerImage]) -> list[ContainerImage]:
     """Those of ``after`` that no container of the same kind and name had before."""
-    known = {(one.path[1], one.container, one.image) for one in before}
-    return [one for one in after if (one.path[1], one.container, one.image) not in known]
+    known = {(one.path[1], one.ask.name, one.image) for one in before}
+    return [one for one in after if (one.path[1], one.ask.name, one.image) not in known]

@@ -15,6 +15,7 @@ from bastide.cluster.admission.subject import ContainerImage, Subject, fresh_ima
 from bastide.cluster.admission.words import malformed, refusal_of, warnings_of
 from bastide.cluster.admission.world import World
 from bastide.cluster.gate.names import SCHEDULING_GATE
+from bastide.cluster.gate.needs import epc_findings
 from bastide.cluster.gate.verdict import Standing
 from bastide.errors import MalformedError
 from bastide.pods.findings import Finding, refuse, warn
@@ -31,10 +32,15 @@ GUARDED_ANNOTATIONS = (EPC, QUOTE_PROVIDER)
 _PRIVILEGED = "container.privileged"
 
 
-def validate(review: Review, world: World) -> Answer:
-    """Answer a review of a pod at CREATE, at UPDATE, or of its ephemeral containers."""
+def validate(review: Review, subject: Subject, world: World) -> Answer:
+    """Answer a review of a pod at CREATE, at UPDATE, or of its ephemeral containers.
+
+    Args:
+        review: the request.
+        subject: of ``review.new``.
+        world: what it is judged by.
+    """
     try:
-        subject = Subject.of(review.new)
         if world.policy.exempts(review.namespace):
             return Answer()
         if subject.is_sgx:
@@ -183,7 +189,12 @@ def _judge(court: _Court, images: Sequence[ContainerImage], namespace: str, worl
         if judgement.standing is Standing.REFUSED:
             for reason in judgement.reasons:
                 court.gate("gate.refused", one.path, f"{one.where}: {reason}")
-        elif judgement.standing is Standing.UNKNOWN and not is_gated:
+        court.findings += [
+            warn("gate.remark", one.path, f"{one.where}: {words}", "see `bastide enclave verify`")
+            for words in judgement.warnings
+        ]
+        court.findings += epc_findings(one.ask, judgement.needs)
+        if judgement.standing is Standing.UNKNOWN and not is_gated:
             court.retry.append(
                 f"{dotted(one.path)}: {one.where}: {one.image.build()} has not been inspected yet, retry; controllers"
                 " try again by themselves [gate.unknown]"

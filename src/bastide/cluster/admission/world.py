@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bastide.cluster.admission.subject import ContainerImage
+from bastide.cluster.gate.needs import EnclaveNeed
 from bastide.cluster.gate.verdict import Standing
 from bastide.pods.policy import AdmissionPolicy
 from bastide.units import Bytes
@@ -16,10 +17,14 @@ class Judgement:
     Attributes:
         standing: accepted, refused, or unknown (nobody looked into it yet).
         reasons: why it is not accepted, each with what to do.
+        warnings: what should be otherwise and does not decide, in words.
+        needs: EPC that its enclaves take; empty where nothing is known.
     """
 
     standing: Standing
     reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    needs: tuple[EnclaveNeed, ...] = ()
 
 
 Judge = Callable[[ContainerImage, str], Judgement]
@@ -33,7 +38,7 @@ class World:
     Attributes:
         policy: the admission policy.
         declared_classes: bytes of allocatable EPC of each node class that the policy names.
-        present_epc: bytes of allocatable EPC of each node that runs now.
+        present_epc: bytes of allocatable EPC of the nodes that run now, each size once.
         controller: user name of the one who may take the scheduling gate off.
         judge: the signer gate.
     """

@@ -16,7 +16,7 @@ from bastide.cluster.controller.following import Following
 from bastide.cluster.controller.gatekeeper import Gatekeeper, World
 from bastide.cluster.controller.metrics import CONTENT_TYPE, Metrics
 from bastide.cluster.controller.queue import WorkQueue
-from bastide.errors import BastideError
+from bastide.errors import BastideError, UnavailableError
 from bastide.kube.access import ClusterAccess
 from bastide.kube.client import ApiClient
 from bastide.kube.events import EventRecorder
@@ -87,6 +87,7 @@ class Controller:
         self._events = EventRecorder(client, REPORTER, identity, clock=time.monotonic)
         self._following: Following | None = None
         self._queue: WorkQueue | None = None
+        self._fault = ""
         self._metrics = Metrics(
             {
                 "leader": ("Whether this replica leads.", lambda: float(self._election.is_leader)),
@@ -154,12 +155,22 @@ class Controller:
                     queue.retry(key)
                 else:
                     queue.forget(key)
+                self._fault = ""
             except BastideError as error:
-                _LOG.warning("pod %s: %s", key, error)
-                self._metrics.failed(error.code)
+                self._failed(key, error)
                 queue.retry(key)
+                if isinstance(error, UnavailableError):
+                    # What does not answer one pod does not answer the others either: no storm of thousands.
+                    await asyncio.sleep(1 + self._chance())
             finally:
                 queue.done(key)
+
+    def _failed(self, key: str, error: BastideError) -> None:
+        """Tell of a fault once, however many pods it meets."""
+        self._metrics.failed(error.code)
+        if error.code != self._fault:
+            _LOG.warning("pod %s: %s", key, error)
+        self._fault = error.code
 
     async def _numbers(self) -> Page:
         return Page(body=self._metrics.text(), content_type=CONTENT_TYPE)

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -149,7 +149,9 @@ class Wire:
         origin = question.origin
         deadline.remaining()
         addresses = checked_addresses(origin.host, origin.port, private=origin.private, ask=self._lookup)
-        with closing(self._connected(question, addresses, deadline)) as connection:
+        with closing(self._connected(question, addresses, deadline)) as sock:
+            connection = http.client.HTTPConnection(origin.authority)
+            connection.sock = _TimedSocket(sock, deadline, self._idle)
             with _faults(question):
                 headers = {"User-Agent": _AGENT, "Accept-Encoding": "identity", **question.headers}
                 connection.request("GET", question.target, headers=headers)
@@ -160,9 +162,7 @@ class Wire:
                     raise MalformedError("scanner.http.encoding", message, where=question.where)
                 yield Reply(response, question)
 
-    def _connected(
-        self, question: Question, addresses: tuple[Address, ...], deadline: Deadline
-    ) -> http.client.HTTPConnection:
+    def _connected(self, question: Question, addresses: tuple[Address, ...], deadline: Deadline) -> socket.socket:
         failure: Exception | None = None
         for address in addresses[:_MOST_TRIED]:
             try:
@@ -175,19 +175,16 @@ class Wire:
         message = f"cannot connect: {str(failure)[:200]}"
         raise UnavailableError("scanner.http.unreachable", message, hint=hint, where=question.where)
 
-    def _connect(self, origin: Origin, address: Address, deadline: Deadline) -> http.client.HTTPConnection:
+    def _connect(self, origin: Origin, address: Address, deadline: Deadline) -> socket.socket:
         plain = socket.create_connection((str(address), origin.port), timeout=min(self._idle, deadline.remaining()))
         try:
             plain.settimeout(min(self._idle, deadline.remaining()))
-            sock = plain
             if origin.scheme == "https":
-                sock = self._trust.wrap_socket(plain, server_hostname=origin.host)
+                return self._trust.wrap_socket(plain, server_hostname=origin.host)
         except BaseException:
             plain.close()
             raise
-        connection = http.client.HTTPConnection(origin.authority)
-        connection.sock = _TimedSocket(sock, deadline, self._idle)
-        return connection
+        return plain
 
 
 class _TimedSocket:
@@ -206,8 +203,7 @@ class _TimedSocket:
         return io.BufferedReader(_TimedReader(self._sock, self._deadline, self._idle), _PIECE)
 
     def close(self) -> None:
-        with suppress(OSError):
-            self._sock.close()
+        """Nothing: ``http.client`` lets go of a connection that will end while its answer is still to be read."""
 
 
 class _TimedReader(io.RawIOBase):

@@ -221,8 +221,7 @@ class Scans:
         if known is not None and self._stands(known):
             statements = await self._looker.statements(source)
             merged = _merged(known.statements, statements[:_MOST_FROM_ONE_PLACE])
-            if merged != known.statements:
-                await self._reports.put(replace(known, statements=merged))
+            await self._put_changed(known, _stating(known, merged))
             self._remember(source, known)
             return
         answer = await self._looker.scan(source)
@@ -231,10 +230,14 @@ class Scans:
             raise _passing(answer.passing)
         report = answer.report
         if known is not None:
-            report = replace(report, statements=_merged(report.statements, known.statements))
+            report = _stating(report, _merged(report.statements, known.statements))
         self._metrics.scans.labels(result="failure" if report.failure else "report").inc()
         await self._reports.put(report)
         self._remember(source, report)
+
+    async def _put_changed(self, known: ImageReport, report: ImageReport) -> None:
+        if report != known:
+            await self._reports.put(report)
 
     def _stands(self, report: ImageReport) -> bool:
         """Whether a report need not be made anew."""
@@ -260,6 +263,12 @@ def with_notes(failure: Failure, notes: tuple[str, ...]) -> Failure:
 
 def _merged(first: tuple[bytes, ...], more: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys((*first, *more)))[:MOST_STATEMENTS]
+
+
+def _stating(report: ImageReport, statements: tuple[bytes, ...]) -> ImageReport:
+    """A report with these statements, unless they make it too large: what was found goes before."""
+    stated = replace(report, statements=statements)
+    return stated if stated.bounded() is stated else report
 
 
 def _passing(failure: Failure | None) -> UnavailableError:
