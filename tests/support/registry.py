@@ -115,16 +115,17 @@ class FakeRegistry:
         kind, raw = self.documents[name]
         return {"mediaType": kind, "digest": digest(raw), "size": len(raw), **fields}
 
-    def attach(self, subject: str, content: bytes, kind: str, *, claims: str | None = None) -> str:
+    def attach(self, subject: str, content: bytes, kind: str, *, claims: str | None = None, more=()) -> str:
         """An artefact that refers to an image; ``claims`` is the subject that it names itself."""
-        self.blobs[digest(content)] = content
+        contents = (content, *more)
+        self.blobs |= {digest(one): one for one in contents}
         self.blobs[digest(b"{}")] = b"{}"
         tree = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "artifactType": kind,
             "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(b"{}"), "size": 2},
-            "layers": [{"mediaType": kind, "digest": digest(content), "size": len(content)}],
+            "layers": [{"mediaType": kind, "digest": digest(one), "size": len(one)} for one in contents],
             "subject": {"mediaType": OCI_MANIFEST, "digest": claims or subject, "size": 1},
         }
         name = self.put_document(tree, OCI_MANIFEST)

@@ -85,14 +85,12 @@ class OffenderTeller:
         self._resident = resident
         self._settings = settings or TellerSettings()
         self._told: dict[str, float] = {}
+        self._refused: dict[str, int] = {}
 
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
-            try:
-                await self._look()
-            except BastideError as error:
-                _LOG.warning("pods with more EPC than they asked for are not told of: %s", error)
+            await self._look()
             await asyncio.sleep(self._settings.interval)
 
     async def _look(self) -> None:
@@ -101,11 +99,22 @@ class OffenderTeller:
         oldest = time.monotonic() - self._settings.again
         self._told = {uid: when for uid, when in self._told.items() if when > oldest}
         untold = [each for each in found if each.pod.uid not in self._told]
-        for each in untold[: self._settings.most]:
-            path = resource_path("api", "v1", "namespaces", each.pod.namespace, "events")
-            await self._client.create(path, event_of(each, node=self._node, now=datetime.now(UTC)))
-            self._told[each.pod.uid] = time.monotonic()
-            _LOG.warning("pod %s/%s %s", each.pod.namespace, each.pod.name, message_of(each))
+        self._refused = {each.pod.uid: self._refused.get(each.pod.uid, 0) for each in untold}
+        # Events of one pod that are refused (its namespace is ending) must not keep others from theirs.
+        for each in sorted(untold, key=lambda each: self._refused[each.pod.uid])[: self._settings.most]:
+            await self._tell(each)
+
+    async def _tell(self, offender: Offender) -> None:
+        pod = offender.pod
+        path = resource_path("api", "v1", "namespaces", pod.namespace, "events")
+        try:
+            await self._client.create(path, event_of(offender, node=self._node, now=datetime.now(UTC)))
+        except BastideError as error:
+            self._refused[pod.uid] += 1
+            _LOG.warning("pod %s/%s %s; no event of it: %s", pod.namespace, pod.name, message_of(offender), error)
+            return
+        self._told[pod.uid] = time.monotonic()
+        _LOG.warning("pod %s/%s %s", pod.namespace, pod.name, message_of(offender))
 
 
 def message_of(offender: Offender) -> str:

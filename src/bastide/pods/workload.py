@@ -68,12 +68,13 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherObject:
-    """An object that makes no pods and is passed over (Service, custom resources...)."""
+    """An object that makes no pods and is passed over (Service, custom resources...). ``path``: in its document."""
 
     kind: str
     api_version: str
     name: str
     where: str
+    path: Path = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,4 +245,5 @@ def _other(document: Document, one: _Object) -> OtherObject:
         api_version=one.api_version,
         name=text(mapping(at(document.value, (*one.path, "metadata"))).get("name")),
         where=document.where(one.path),
+        path=one.path,
     )

@@ -58,7 +58,7 @@ def test_who_finds_the_verifier_in_use_is_told_so_instead_of_waiting() -> None:
 
 def test_each_collateral_and_each_policy_has_a_verifier_of_its_own() -> None:
     verifiers, one, other = Verifiers(world().root), _prepared(), _prepared()
-    lenient = replace(STRICT, allow_debug=True)
+    lenient = replace(STRICT, name="other", allow_debug=True)
     assert one == other
     assert verifiers.of(one, STRICT) is verifiers.of(one, STRICT)
     assert len({id(verifiers.of(each, policy)) for each in (one, other) for policy in (STRICT, lenient)}) == 4

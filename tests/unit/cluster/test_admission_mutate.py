@@ -7,7 +7,7 @@ from bastide.cluster.admission.review import Refused
 from bastide.cluster.admission.subject import MOST_CONTAINERS
 from bastide.errors import UnavailableError
 from bastide.pods.images import ImageReference
-from bastide.pods.policy import AdmissionPolicy, PrivilegedPods
+from bastide.pods.policy import PrivilegedPods
 from support.pods import container, pod
 from support.reviews import (
     DIGEST,
@@ -85,11 +85,14 @@ def test_a_pod_that_lint_refuses_is_refused_with_place_reason_and_remedy():
     assert answer.patch == ()
 
 
-def test_pods_of_exempt_namespaces_pass_untouched():
+def test_pods_of_exempt_namespaces_may_reach_devices_and_are_not_gated():
     tree = pod(_sgx(), volumes=[{"name": "d", "hostPath": {"path": "/dev/sgx_enclave"}}])
     assert _mutate(tree).refusal.code == "hostpath.guarded"
-    answer = _mutate(tree, world(AdmissionPolicy(exempt_namespaces=("shop",))))
-    assert (answer.allowed, answer.patch) == (True, ())
+    tree["spec"]["containers"][0]["image"] = TAGGED
+    resolver = FakeResolver()
+    after = patched(tree, _mutate(tree, world(gate(exempt_namespaces=("shop",))), resolver))
+    assert after["spec"]["containers"][0]["resources"]["limits"]["sgx.intel.com/enclave"] == 1
+    assert (_images(after), "schedulingGates" in after["spec"], resolver.asked) == ([TAGGED], False, [])
 
 
 def test_without_the_gate_no_image_is_pinned_and_nobody_is_asked():

@@ -234,14 +234,18 @@ def test_a_privileged_pod_that_could_meet_sgx_is_refused_or_warned_of_by_policy(
 
 
 def test_exemption_goes_by_the_namespace_of_the_request():
-    policy = AdmissionPolicy(exempt_namespaces=("equipment",), privileged_pods=PrivilegedPods.REFUSE)
-    tree = pod(
-        container(EPC_ASK, securityContext={"privileged": True}),
-        volumes=[{"name": "d", "hostPath": {"path": "/dev"}}],
-    )
-    tree["metadata"] = {"namespace": "equipment", "labels": {"bastide.dev/exempt": "true"}}
-    assert not _create(tree, world(policy)).allowed
-    assert _create(tree, world(policy), namespace="equipment").allowed
+    policy = gate(exempt_namespaces=("equipment",), privileged_pods=PrivilegedPods.REFUSE)
+    strong = {"securityContext": {"privileged": True}}
+    sgx = _final(container(EPC_ASK, image="a:1"))
+    sgx["spec"]["containers"][0] |= strong
+    sgx["spec"]["volumes"] = [{"name": "d", "hostPath": {"path": "/dev"}}]
+    plain = pod(container(**strong))
+    for tree in (sgx, plain):
+        tree["metadata"] |= {"namespace": "equipment", "labels": {"bastide.dev/exempt": "true"}}
+        assert not _create(tree, world(policy)).allowed
+        assert _create(tree, world(policy), namespace="equipment").allowed
+    sgx["spec"]["containers"][0]["resources"]["limits"]["sgx.intel.com/provision"] = 1
+    assert _code(_create(sgx, world(policy), namespace="equipment")) == "provision.denied"
 
 
 def test_an_unreadable_image_is_refused_and_not_skipped():

@@ -380,6 +380,7 @@ def test_what_is_no_statement_about_this_image_takes_no_place(registry, tmp_path
     good = _statement(name, key=ec.generate_private_key(ec.SECP256R1()))
     registry.attach(name, good, PAYLOAD_TYPE)
     assert _scan(registry, name, tmp_path).statements == (good,)
+    assert not any(digest(b"x" * 70_000) in path for path in registry.paths())  # too large to be asked for
 
 
 def test_a_statement_that_is_not_its_digest_is_left_out(registry, tmp_path):
@@ -392,8 +393,9 @@ def test_a_statement_that_is_not_its_digest_is_left_out(registry, tmp_path):
 
 def test_statements_are_bounded(registry, tmp_path):
     name = registry.put(_image())
-    for _ in range(12):
-        registry.attach(name, _statement(name, key=ec.generate_private_key(ec.SECP256R1())), PAYLOAD_TYPE)
+    for number in (1, 1, 1, 1, 1, 1, 1, 3):
+        envelopes = [_statement(name, key=ec.generate_private_key(ec.SECP256R1())) for _ in range(number)]
+        registry.attach(name, envelopes[0], PAYLOAD_TYPE, more=envelopes[1:])
     assert len(_scan(registry, name, tmp_path).statements) == 8
 
 
@@ -425,7 +427,7 @@ def test_a_process_does_the_job_and_leaves_nothing_on_the_disk(registry, tmp_pat
 
 def test_a_process_that_waits_is_ended_when_its_task_is(registry, tmp_path):
     name = registry.put(_image())
-    registry.answerer = lambda asked, exchange: exchange.stop.wait(30) or True
+    registry.answerer = lambda asked, exchange: exchange.drip(b"HTTP/1.1 200 OK" * 9, every=1) or True
 
     async def done():
         task = asyncio.ensure_future(run_job(_job(registry, name), tmp_path))

@@ -108,6 +108,29 @@ def test_a_refusal_is_tried_again_at_the_next_look():
     _told(later, pods=(POD,), resident={"u-1": Bytes(11 * MIB)}, refuse=[403, 500])
 
 
+def test_a_pod_whose_events_are_always_refused_keeps_no_other_from_its_own():
+    def answer(asked, exchange):
+        ending = "/namespaces/ending/" in asked.path
+        exchange.reply(403 if ending else 201, {"message": "this namespace is ending"})
+
+    worst = PodHere(uid="u-3", namespace="ending", name="worst", requested=Bytes(0))
+    resident = {"u-3": Bytes(1 << 40), "u-1": Bytes(11 * MIB)}
+
+    async def telling():
+        client = ApiClient(served.access, chance=lambda: 0.0)
+        settings = TellerSettings(interval=0.02, most=1)
+        teller = OffenderTeller(client, "n", pods=lambda: (worst, POD), resident=lambda: resident, settings=settings)
+        task = asyncio.create_task(teller.run())
+        try:
+            await eventually(lambda: any("/team/" in asked.path for asked in served.asked), "the other is told of")
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    with api_server(answer) as served:
+        run_bounded(telling)
+
+
 @pytest.mark.parametrize(("pods", "resident"), [(None, {"u-1": Bytes(1 << 40)}), ((POD,), None)])
 def test_what_is_not_known_accuses_nobody(pods, resident):
     async def nobody(events):

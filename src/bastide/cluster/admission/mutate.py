@@ -44,7 +44,7 @@ async def mutate(review: Review, subject: Subject, world: World, resolver: Resol
         resolver: finds digests; None where there is no scanner.
     """
     try:
-        if not subject.is_sgx or world.policy.exempts(review.namespace):
+        if not subject.is_sgx:
             return Answer()
         subject.refuse_crowd()
         if review.verb is not Verb.CREATE:
@@ -66,14 +66,14 @@ async def _create(review: Review, subject: Subject, world: World, resolver: Reso
         return Answer(refusal=refusal, warnings=warnings_of(admission.findings))
     editor = Editor(admission.pod)
     answer = Answer()
-    if world.policy.signer_gate.mode is not GateMode.OFF:
+    if world.gate_mode(review.namespace) is not GateMode.OFF:
         answer = await _gate(review, Subject.of(admission.pod), editor, world, resolver)
     return _patched(answer, subject.pod, [*admission.changes, *editor.changes])
 
 
 async def _pin_new_images(review: Review, subject: Subject, world: World, resolver: Resolver | None) -> Answer:
     """Of what runs already only images can change, and ephemeral containers come with theirs."""
-    if world.policy.signer_gate.mode is GateMode.OFF:
+    if world.gate_mode(review.namespace) is GateMode.OFF:
         return Answer()
     fresh = fresh_images(Subject.of(review.old).images, subject.images)
     editor = Editor(subject.pod)

@@ -82,11 +82,6 @@ class Subject:
         )
 
     @property
-    def privileged(self) -> tuple[ContainerAsk, ...]:
-        """Its privileged containers."""
-        return tuple(ask for ask in self.request.containers if ask.privileged)
-
-    @property
     def images(self) -> tuple[ContainerImage, ...]:
         """The images of all containers, ephemeral ones too.
 

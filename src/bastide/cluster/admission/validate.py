@@ -7,7 +7,7 @@ Source: Kubernetes "Dynamic Admission Control", "Pod Scheduling Readiness" (gate
 Containers".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bastide.cluster.admission.review import Answer, Refusal, Refused, Review, Verb
@@ -20,16 +20,15 @@ from bastide.cluster.gate.verdict import Standing
 from bastide.errors import MalformedError
 from bastide.pods.findings import Finding, refuse, warn
 from bastide.pods.lint import lint
+from bastide.pods.lint_containers import privileged
 from bastide.pods.normalise import admit
-from bastide.pods.policy import GateMode, PrivilegedPods
+from bastide.pods.policy import GateMode
 from bastide.pods.request import QUOTE_PROVIDER
 from bastide.pods.resources import EPC
 from bastide.pods.tree import Path, dotted
 
 GUARDED_ANNOTATIONS = (EPC, QUOTE_PROVIDER)
 """What a runtime (Kata Containers) or this webhook reads off a pod: nobody may change it once the pod is made."""
-
-_PRIVILEGED = "container.privileged"
 
 
 def validate(review: Review, subject: Subject, world: World) -> Answer:
@@ -41,8 +40,6 @@ def validate(review: Review, subject: Subject, world: World) -> Answer:
         world: what it is judged by.
     """
     try:
-        if world.policy.exempts(review.namespace):
-            return Answer()
         if subject.is_sgx:
             subject.refuse_crowd()
         if review.verb is Verb.CREATE:
@@ -79,9 +76,9 @@ class _Court:
 
 
 def _create(review: Review, subject: Subject, world: World) -> _Court:
-    court = _Court(mode=world.policy.signer_gate.mode)
+    court = _Court(mode=world.gate_mode(review.namespace))
     if not subject.is_sgx:
-        court.findings += _privileged(subject, world)
+        court.findings += _privileged(subject, review.namespace, world)
         return court
     admission = admit(
         subject.pod,
@@ -90,7 +87,7 @@ def _create(review: Review, subject: Subject, world: World) -> _Court:
         declared_classes=world.declared_classes,
         present_epc=world.present_epc,
     )
-    court.findings += [*_apart(admission.findings), *_privileged(subject, world)]
+    court.findings += admission.findings
     court.findings += [
         refuse(
             "pod.not-canonical",
@@ -107,12 +104,12 @@ def _create(review: Review, subject: Subject, world: World) -> _Court:
 
 
 def _update(review: Review, before: Subject, after: Subject, world: World) -> _Court:
-    court = _Court(mode=world.policy.signer_gate.mode)
+    court = _Court(mode=world.gate_mode(review.namespace))
     if not (before.is_sgx or after.is_sgx or before.is_gated):
-        court.findings += _new(_privileged(before, world), _privileged(after, world))
+        court.findings += _new(*(_privileged(one, review.namespace, world) for one in (before, after)))
         return court
     court.findings += _annotations(before, after)
-    court.findings += _new(_findings(before, review.namespace, world), _findings(after, review.namespace, world))
+    court.findings += _new(*(_findings(one, review.namespace, world) for one in (before, after)))
     if court.mode is not GateMode.OFF:
         _judge(court, fresh_images(before.images, after.images), review.namespace, world, is_gated=False)
     if before.is_gated and not after.is_gated:
@@ -120,8 +117,8 @@ def _update(review: Review, before: Subject, after: Subject, world: World) -> _C
     return court
 
 
-def _findings(subject: Subject, namespace: str, world: World) -> list[Finding]:
-    found = lint(
+def _findings(subject: Subject, namespace: str, world: World) -> Sequence[Finding]:
+    return lint(
         subject.pod,
         subject.request,
         namespace=namespace,
@@ -129,12 +126,6 @@ def _findings(subject: Subject, namespace: str, world: World) -> list[Finding]:
         declared_classes=world.declared_classes,
         present_epc=world.present_epc,
     )
-    return [*_apart(found), *_privileged(subject, world)]
-
-
-def _apart(findings: Iterable[Finding]) -> list[Finding]:
-    """Without the remark on privileges, of which this room has its own."""
-    return [finding for finding in findings if finding.code != _PRIVILEGED]
 
 
 def _new(before: Sequence[Finding], after: Sequence[Finding]) -> list[Finding]:
@@ -143,21 +134,11 @@ def _new(before: Sequence[Finding], after: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in after if finding not in known]
 
 
-def _privileged(subject: Subject, world: World) -> list[Finding]:
-    """Privileged containers open every device of their node."""
-    if not subject.privileged or not subject.could_meet_sgx(world.policy):
-        return []
-    make = refuse if world.policy.privileged_pods is PrivilegedPods.REFUSE else warn
-    return [
-        make(
-            _PRIVILEGED,
-            (*ask.path, "securityContext", "privileged"),
-            f"{ask.role} {ask.name!r} is privileged and may run on an SGX node: it opens every SGX device there,"
-            " the provision device too, without asking",
-            "drop privileged, or let the cluster's owner add the namespace to exemptNamespaces of the admission policy",
-        )
-        for ask in subject.privileged
-    ]
+def _privileged(subject: Subject, namespace: str, world: World) -> Sequence[Finding]:
+    """Privileged containers of a pod that asks nothing of SGX: what they could open where it may run."""
+    if world.policy.exempts(namespace) or not subject.could_meet_sgx(world.policy):
+        return ()
+    return tuple(privileged(subject.request, world.policy))
 
 
 def _annotations(before: Subject, after: Subject) -> list[Finding]:

@@ -23,7 +23,7 @@ _PINNED_LATER = "image.mutable-tag"
 
 def advise(review: Review, world: World) -> Answer:
     """Warnings about a Deployment, ReplicaSet, DaemonSet, StatefulSet, Job or CronJob; allowed whatever is found."""
-    if review.verb not in (Verb.CREATE, Verb.UPDATE) or world.policy.exempts(review.namespace):
+    if review.verb not in (Verb.CREATE, Verb.UPDATE):
         return Answer()
     try:
         found = _warnings(review, world)
@@ -43,7 +43,7 @@ def _warnings(review: Review, world: World) -> tuple[str, ...]:
         node=Node(line=1, content=None),
     )
     # Pods get their images pinned as they are made, where the gate is on.
-    passed_over = _PINNED_LATER if world.policy.signer_gate.mode is not GateMode.OFF else ""
+    passed_over = _PINNED_LATER if world.gate_mode(review.namespace) is not GateMode.OFF else ""
     lines: list[str] = []
     for workload in workloads(document):
         subject = Subject.of(workload.pod)

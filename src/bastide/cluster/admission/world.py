@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bastide.cluster.admission.subject import ContainerImage
 from bastide.cluster.gate.needs import EnclaveNeed
 from bastide.cluster.gate.verdict import Standing
-from bastide.pods.policy import AdmissionPolicy
+from bastide.pods.policy import AdmissionPolicy, GateMode
 from bastide.units import Bytes
 
 
@@ -48,3 +48,7 @@ class World:
     present_epc: tuple[Bytes, ...]
     controller: str
     judge: Judge
+
+    def gate_mode(self, namespace: str) -> GateMode:
+        """How the signer gate works for pods of ``namespace``: off for the node's own equipment."""
+        return GateMode.OFF if self.policy.exempts(namespace) else self.policy.signer_gate.mode

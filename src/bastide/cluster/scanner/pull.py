@@ -138,7 +138,7 @@ class _Choice:
                 if depth >= _DEEPEST:
                     raise MalformedError("scanner.image.nesting", f"expected at most {_DEEPEST} indexes in each other")
                 self._walk(document, depth + 1)
-            elif entry.platform is not None or self._runs_here(document.check_image()):
+            elif entry.platform is not None or self._runs_here(document):
                 self._found[entry.digest] = document.check_image()
                 if len(self._found) > MOST_MANIFESTS:
                     message = f"expected at most {MOST_MANIFESTS} images for linux/amd64, seen more"
