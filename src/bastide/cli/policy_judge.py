@@ -87,10 +87,11 @@ class _NoSigner:
     """Stands where the service has its key: what it "signs" is nothing."""
 
     issuer: str
+    kid: str = ""
 
     @property
     def jwk(self) -> Jwk:
-        return Jwk(kid="", certificates=())
+        return Jwk(kid=self.kid, certificates=())
 
     def sign(self, claims: Mapping[str, Json], *, typ: str = JWT) -> str:  # noqa: ARG002 - the port's signature
         return ""

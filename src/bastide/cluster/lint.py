@@ -122,7 +122,7 @@ def lint_manifest(raw: bytes, name: str, settings: LintSettings) -> tuple[Locate
 
 
 def _values(raw: bytes, name: str) -> tuple[Located, ...]:
-    """YAML without a kind that asks for SGX: Helm values, patches. Empty where it does not, or some document has one."""
+    """YAML that asks for SGX and has no kind: Helm values, patches. Empty where it does not, or a document has one."""
     nodes = read_nodes(raw, name)
     trees = [node.value() for node in nodes]
     if any(at(tree, ("kind",)) is not None for tree in trees):
@@ -227,9 +227,13 @@ def _claims(workload: Workload) -> tuple[str, ...]:
 def _foreign_names(subject: Subject) -> Iterator[Finding]:
     wrong = {problem.path for problem in subject.request.problems}
     for container in subject.request.containers:
+        told: set[str] = set()  # limits and requests say the same
         for ask in container.asks:
             dialect = dialect_of(ask.resource)
-            if dialect is not None and dialect.canonical != ask.resource and ask.path not in wrong:
+            if dialect is None or dialect.canonical == ask.resource or ask.path in wrong:
+                continue
+            if ask.resource not in told:
+                told.add(ask.resource)
                 yield Finding(
                     code="resource.dialect",
                     severity=Severity.INFO,

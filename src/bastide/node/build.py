@@ -18,7 +18,6 @@ from bastide.kube.client import ApiClient, resource_path
 from bastide.node.devices import DeviceLimits
 from bastide.node.epc import NO_RESERVE
 from bastide.node.holders import Held
-from bastide.node.httpd import Page, web_server
 from bastide.node.inventory import DeviceRole
 from bastide.node.keeper import KeeperSettings, NodeKeeper, release
 from bastide.node.kubelet.unixsocket import SocketIdentity
@@ -29,6 +28,7 @@ from bastide.node.offenders import OffenderTeller, TellerSettings
 from bastide.node.podshere import PodsHere
 from bastide.node.ports import DevicePlugins, Hardware
 from bastide.units import Bytes
+from bastide.web.pages import Page, web_server
 
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.9

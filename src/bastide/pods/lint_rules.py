@@ -86,7 +86,7 @@ _TOLD: Final = {
     "hostpath.guarded": (
         "A hostPath leads to SGX devices or to the quoting daemon",
         (
-            "It reaches SGX past every check, and nobody counts it. Ask for sgx.intel.com/epc; for quotes annotate the pod"
+            "It reaches SGX past every check, and nobody counts it. Ask for sgx.intel.com/epc; for quotes annotate it"
             " sgx.intel.com/quote-provider: aesmd. The node agent brings devices and socket."
         ),
     ),
@@ -144,15 +144,15 @@ _TOLD: Final = {
     "process.guess": (
         "An image that seems to be of a single-process enabler is started by a shell",
         (
-            "A guess from the image's name. Enablers treat child processes differently: with Gramine and SCONE each is a"
-            " further enclave, in Occlum fork fails, EGo has one process. Start the program itself."
+            "A guess from the image's name. Enablers treat child processes differently: with Gramine and SCONE each is"
+            " a further enclave, in Occlum fork fails, EGo has one process. Start the program itself."
         ),
     ),
     "process.in-enclave": (
         "A program that starts others runs inside of an enclave",
         (
-            "Enablers treat child processes differently: with Gramine and SCONE each is a further enclave of full size, in"
-            " Occlum fork fails, EGo has one process. Start the program itself, or count EPC for every process."
+            "Enablers treat child processes differently: with Gramine and SCONE each is a further enclave of full size,"
+            " in Occlum fork fails, EGo has one process. Start the program itself, or count EPC for every process."
         ),
     ),
     "process.in-image": (
@@ -162,8 +162,8 @@ _TOLD: Final = {
     "provision.denied": (
         "The provision device is asked for and not allowed",
         (
-            "With it an enclave reads an identifier of the machine that outlives owners. The admission policy says who may"
-            " have it; for quotes the annotation sgx.intel.com/quote-provider: aesmd needs no such device."
+            "With it an enclave reads an identifier of the machine that outlives owners. The admission policy says who"
+            " may have it; for quotes the annotation sgx.intel.com/quote-provider: aesmd needs no such device."
         ),
     ),
     "quote-provider.no-enclave": (

@@ -3,8 +3,8 @@ from http import HTTPStatus
 
 import pytest
 
-from bastide.node import httpd
-from bastide.node.httpd import Page, web_server
+from bastide.web import pages
+from bastide.web.pages import Page, web_server
 from support.bounded import run_bounded
 
 
@@ -69,7 +69,7 @@ def test_refuses_everything_else(raw, status):
 
 
 def test_a_client_that_says_nothing_or_leaves_is_let_go(monkeypatch):
-    monkeypatch.setattr(httpd, "_SECONDS", 0.1)
+    monkeypatch.setattr(pages, "_SECONDS", 0.1)
 
     async def asked(port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -83,7 +83,7 @@ def test_a_client_that_says_nothing_or_leaves_is_let_go(monkeypatch):
 
 
 def test_too_many_connections_are_refused(monkeypatch):
-    monkeypatch.setattr(httpd, "_MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(pages, "_MOST_CONNECTIONS", 2)
 
     async def asked(port):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
