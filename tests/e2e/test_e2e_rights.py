@@ -24,7 +24,8 @@ FOREIGN_TAINT = {"key": "example.com/other", "effect": "NoSchedule"}
 def fenced(started_cluster: Cluster) -> Iterator[Cluster]:
     """The cluster with a second node that nobody runs."""
     spec = {"unschedulable": True, "taints": [FOREIGN_TAINT]}
-    metadata = {"name": OTHER_NODE, "labels": {"example.com/theirs": "yes"}}
+    theirs = {"example.com/theirs": "yes"}
+    metadata = {"name": OTHER_NODE, "labels": theirs, "annotations": theirs}
     started_cluster.api.create(NODES, {"metadata": metadata, "spec": spec})
     kubelets = {"status": {"capacity": {"cpu": "1", "memory": "1Gi"}, "allocatable": {"cpu": "1", "memory": "1Gi"}}}
     started_cluster.api.patch(f"{OTHER}/status", kubelets, kind="merge")
@@ -88,6 +89,7 @@ REFUSED = {
     "a label by the status": ("/status", "merge", labels(**{"example.com__x": "y"})),
     "an annotation": ("", "merge", {"metadata": {"annotations": {"example.com/x": "y"}}}),
     "an annotation by the status": ("/status", "merge", {"metadata": {"annotations": {"example.com/x": "y"}}}),
+    "all annotations away": ("", "merge", {"metadata": {"annotations": None}}),
     "a finalizer": ("", "merge", {"metadata": {"finalizers": ["example.com/stay"]}}),
     "an owner": (
         "",
@@ -105,6 +107,8 @@ REFUSED = {
     "a provider": ("", "merge", {"spec": {"providerID": "cloud://x"}}),
     "a network of pods": ("", "merge", {"spec": {"podCIDR": "10.0.0.0/8", "podCIDRs": ["10.0.0.0/8"]}}),
     "cpu": ("/status", "merge", {"status": {"capacity": {"cpu": "1000"}}}),
+    "no cpu": ("/status", "merge", {"status": {"capacity": {"cpu": None}}}),
+    "nothing allocatable": ("/status", "merge", {"status": {"allocatable": None}}),
     "enclave devices as capacity": ("/status", "merge", {"status": {"capacity": {"sgx.intel.com/enclave": "9"}}}),
     "allocatable EPC": ("/status", "merge", {"status": {"allocatable": {EPC: "64Mi"}}}),
     "a condition": (

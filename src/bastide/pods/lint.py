@@ -50,6 +50,7 @@ def lint(
 
 def _about_every_pod(pod: Mapping[str, object], request: SgxRequest, policy: AdmissionPolicy) -> Iterator[Finding]:
     yield from lint_sgx.problems(request)
+    yield from lint_sgx.too_small(request)
     yield from lint_sgx.quote_provider(request)
     yield from lint_containers.names(pod)
     yield from lint_containers.images(pod, policy)

@@ -13,7 +13,7 @@ from bastide.pods.lint_containers import image_of
 from bastide.pods.policy import AdmissionPolicy
 from bastide.pods.quoting import quoting
 from bastide.pods.request import AESMD, QUOTE_PROVIDER, ContainerAsk, SgxRequest
-from bastide.pods.resources import ENCLAVE, EPC, PROVISION, QE, REGISTRATION, dialect_of
+from bastide.pods.resources import ENCLAVE, EPC, PROVISION, QE, REGISTRATION, SMALLEST_EPC, Unit, dialect_of
 from bastide.pods.tree import Path, at, text
 from bastide.units import Bytes, format_bytes
 
@@ -56,6 +56,22 @@ def _image(pod: object, ask: ContainerAsk) -> ImageReference | None:
         return image_of(at(pod, ask.path))
     except MalformedError:
         return None
+
+
+def too_small(request: SgxRequest) -> Iterator[Finding]:
+    """Pages that come to less than any enclave takes: refused under their own name as under the canonical one."""
+    for container in request.containers:
+        pages = next(
+            (ask for ask in container.asks if (one := dialect_of(ask.resource)) and one.unit is Unit.PAGES), None
+        )
+        if pages is not None and 0 < container.epc < SMALLEST_EPC:
+            yield refuse(
+                "epc.too-small",
+                pages.path,
+                f"{pages.resource} counts {Unit.PAGES}: {pages.quantity} come to {format_bytes(container.epc)}, which"
+                f" holds no enclave (at least {format_bytes(SMALLEST_EPC)})",
+                f"ask for {EPC} with the size of the enclave, for example 10Mi",
+            )
 
 
 def quote_provider(request: SgxRequest) -> Iterator[Finding]:
