@@ -69,8 +69,9 @@ def install(python: str, wheels: Path, root: Path) -> tuple[PythonPackage, ...]:
     options = ("--no-deps", "--no-index", "--no-compile", "--upgrade", f"--target={site}")
     run([*_pip(python), "install", *_FOR_IMAGE, *options, *(str(one) for one in files)])
     shutil.rmtree(site / "bin", ignore_errors=True)
-    for made_here in site.glob("*.dist-info/direct_url.json"):
-        made_here.unlink()
+    for of_this_machine in ("direct_url.json", "RECORD"):  # they name its folders
+        for file in site.glob(f"*.dist-info/{of_this_machine}"):
+            file.unlink()
     return tuple(_described(file, site) for file in files)
 
 

@@ -27,7 +27,7 @@ def fenced(started_cluster: Cluster) -> Iterator[Cluster]:
     theirs = {"example.com/theirs": "yes"}
     metadata = {"name": OTHER_NODE, "labels": theirs, "annotations": theirs}
     started_cluster.api.create(NODES, {"metadata": metadata, "spec": spec})
-    kubelets = {"status": {"capacity": {"cpu": "1", "memory": "1Gi"}, "allocatable": {"cpu": "1", "memory": "1Gi"}}}
+    kubelets = {"status": {"capacity": {"cpu": "1", "memory": "1Gi"}, "allocatable": {"cpu": "1", "memory": "900Mi"}}}
     started_cluster.api.patch(f"{OTHER}/status", kubelets, kind="merge")
     yield started_cluster
     started_cluster.api.delete(OTHER)

@@ -92,8 +92,8 @@ def command(
     """Find and measure the enclaves in container images.
 
     With --once for one image, without a cluster; else serve the cluster's admission and controller until told to end.
-    Exit codes: 0 ended by a signal, or looked into; 1 the registry does not answer; 2 bad input; 3 the image cannot be
-    looked into.
+    Exit codes: 0 ended by a signal, or looked into; 1 the registry does not answer or does not give it; 2 bad input; 3
+    the image cannot be looked into, or its registry is not listed.
     """
     registries = RegistryOptions(
         public=public, private=private, realms=realms, ca_file=str(registry_ca_cert) if registry_ca_cert else ""

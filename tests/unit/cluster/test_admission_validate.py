@@ -20,6 +20,7 @@ from support.reviews import (
     PINNED,
     ephemeral,
     gate,
+    mutate,
     review,
     validate,
     world,
@@ -262,3 +263,18 @@ def test_what_the_gate_remarks_and_epc_that_does_not_fit_the_enclave_are_told():
     assert answer.allowed
     assert any("enclave.debug-mask" in line for line in answer.warnings)
     assert any("epc.below-enclave" in line for line in answer.warnings)
+
+
+@pytest.mark.parametrize(
+    ("tree", "code"),
+    [
+        (pod(container(), volumes=[{"name": "d", "hostPath": {"path": "/dev/sgx_enclave"}}]), "hostpath.guarded"),
+        (pod(container(), volumes=[{"name": "d", "hostPath": {"path": "//var/run/"}}]), "hostpath.guarded"),
+        (pod(container(), annotations={"sgx.intel.com/quote-provider": "nobody"}), "quote-provider.unknown"),
+        (pod(container(), resources={"limits": {EPC: "1Mi"}}), "resources.pod-level"),
+        (pod(container({"sgx.intel.com/epcs": "1Mi"})), "resources.unknown"),
+    ],
+)
+def test_each_way_to_be_an_sgx_pod_is_judged_by_both_webhooks(tree, code):
+    for answer in (_create(tree), mutate(review(tree), world(), None)):
+        assert _code(answer) == code
