@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the real Kubernetes parts, etcd and containerd for the end-to-end tests, from their Go modules.
+# Builds the real Kubernetes parts, etcd, containerd, helm and CoreDNS for the end-to-end tests, from their Go modules.
 # Prints the folder that holds them on standard output; everything else goes to standard error. Ends with 3 where there
 # is no Go to build with.
 set -eu
@@ -7,16 +7,34 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 KUBERNETES=$(sed -n 's|^\tk8s.io/kubernetes v||p' "$here/kube/go.mod")
 CONTAINERD=2.4.2
+HELM=4.3.1
+COREDNS=1.15.0
 PARTS="kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubelet etcd"
 
 say() { echo "e2e: $*" >&2; }
 
-# Whatever decides the result is part of the folder's name: a change builds anew, and no stale binary is ever run.
-inputs=$(cat "$here/kube/go.mod" "$here/kube/go.sum" "$here/kube/main.go" "$0" | sha256sum | cut -c1-12)
-cache=${BASTIDE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bastide-e2e}/$inputs
-if [ -e "$cache/complete" ]; then
-  say "Kubernetes $KUBERNETES and containerd $CONTAINERD were built before: $cache"
-  echo "$cache"
+version_flags() {
+  major=${KUBERNETES%%.*}
+  rest=${KUBERNETES#*.}
+  for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+    printf -- '-X %s.gitVersion=v%s -X %s.gitMajor=%s -X %s.gitMinor=%s ' \
+      "$package" "$KUBERNETES" "$package" "$major" "$package" "${rest%%.*}"
+  done
+}
+
+# Whatever decides a result is part of its folder's name: a change builds anew, and no stale binary is ever run. Each
+# program has a folder of its own, so that a new helm does not build Kubernetes.
+cache=${BASTIDE_E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bastide-e2e}
+source=$( (cat "$here/kube/go.mod" "$here/kube/go.sum" "$here/kube/main.go" && version_flags) | sha256sum | cut -c1-12)
+kube=$cache/kubernetes-$KUBERNETES-$source
+containerd=$cache/containerd-$CONTAINERD
+helm=$cache/helm-$HELM
+coredns=$cache/coredns-$COREDNS
+bin=$cache/bin-$(echo "$kube $containerd $helm $coredns" | sha256sum | cut -c1-12)
+
+if [ -e "$bin/complete" ]; then
+  say "Kubernetes $KUBERNETES, containerd $CONTAINERD, helm $HELM and CoreDNS $COREDNS were built before: $bin"
+  echo "$bin"
   exit 0
 fi
 
@@ -49,32 +67,43 @@ build() {
   fi
 }
 
-version_flags() {
-  major=${KUBERNETES%%.*}
-  rest=${KUBERNETES#*.}
-  for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
-    printf -- '-X %s.gitVersion=v%s -X %s.gitMajor=%s -X %s.gitMinor=%s ' \
-      "$package" "$KUBERNETES" "$package" "$major" "$package" "${rest%%.*}"
-  done
+# install FOLDER PACKAGES FLAGS PROGRAM@VERSION...: programs of a module, unless they were built before.
+install() {
+  GOBIN=$1 all=$2 flags=$3
+  shift 3
+  [ ! -e "$GOBIN/complete" ] || return 0
+  export GOBIN
+  build "$all" nice go install -v -trimpath -tags no_btrfs,no_devmapper,no_zfs -ldflags "$flags" "$@"
+  touch "$GOBIN/complete"
 }
 
 mkdir -p "$cache"
 export CGO_ENABLED=0 GOTOOLCHAIN=local GOFLAGS=-buildvcs=false
-say "building into $cache (about 8 minutes on 2 cores, some 7 GB of Go's caches; later runs build nothing)"
+say "building into $cache (about 12 minutes on 2 cores, some 10 GB of Go's caches; later runs build nothing)"
 
-say "1 of 2: Kubernetes $KUBERNETES and etcd, one binary (about 7 minutes)"
-cd "$here/kube"
-packages=$(go list -deps . | wc -l)
-build "$packages" nice go build -v -trimpath -ldflags "-s -w $(version_flags)" -o "$cache/kube" .
-for part in $PARTS; do ln -sf kube "$cache/$part"; done
+say "1 of 4: Kubernetes $KUBERNETES and etcd, one binary (about 7 minutes)"
+if [ ! -e "$kube/complete" ]; then
+  mkdir -p "$kube"
+  cd "$here/kube"
+  packages=$(go list -deps . | wc -l)
+  build "$packages" nice go build -v -trimpath -ldflags "-s -w $(version_flags)" -o "$kube/kube" .
+  touch "$kube/complete"
+fi
 
-say "2 of 2: containerd $CONTAINERD (about 1 minute)"
+say "2 of 4: containerd $CONTAINERD (about 1 minute)"
 module=github.com/containerd/containerd/v2
-export GOBIN="$cache"
-build 900 nice go install -v -trimpath -tags no_btrfs,no_devmapper,no_zfs \
-  -ldflags "-s -w -X $module/version.Version=v$CONTAINERD" \
+install "$containerd" 900 "-s -w -X $module/version.Version=v$CONTAINERD" \
   "$module/cmd/containerd@v$CONTAINERD" "$module/cmd/containerd-shim-runc-v2@v$CONTAINERD" "$module/cmd/ctr@v$CONTAINERD"
 
-touch "$cache/complete"
-say "built: $(du -shL --exclude='kube-*' --exclude=etcd --exclude=kubelet "$cache" | cut -f1) in $cache"
-echo "$cache"
+say "3 of 4: helm $HELM (about 2 minutes)"
+install "$helm" 1100 "-s -w" "helm.sh/helm/v4/cmd/helm@v$HELM"
+
+say "4 of 4: CoreDNS $COREDNS (about 2 minutes)"
+install "$coredns" 1900 "-s -w" "github.com/coredns/coredns@v$COREDNS"
+
+mkdir -p "$bin"
+for part in $PARTS; do ln -sfn "$kube/kube" "$bin/$part"; done
+for program in "$containerd"/* "$helm/helm" "$coredns/coredns"; do ln -sfn "$program" "$bin/${program##*/}"; done
+touch "$bin/complete"
+say "built: $(du -shc "$kube" "$containerd" "$helm" "$coredns" | tail -n 1 | cut -f1) in $cache"
+echo "$bin"
