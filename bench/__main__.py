@@ -21,7 +21,9 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.admission import admission
 from bench.attest_http import attest_http
+from bench.controller import controller
 from bench.enclave_find import enclave_find
 from bench.enclave_measure import enclave_measure
 from bench.quote_verify import quote_verify
@@ -188,7 +190,9 @@ def version() -> dict[str, object]:
 
 
 BENCHES = {
+    "admission": admission,
     "attest_http": attest_http,
+    "controller": controller,
     "quote_verify": quote_verify,
     "lab_scale": lab_scale,
     "launch_to_token": launch_to_token,

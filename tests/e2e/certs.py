@@ -18,6 +18,7 @@ _CLIENTS = {
     "admin": ("kubernetes-admin", "system:masters"),
     "scheduler": ("system:kube-scheduler", None),
     "controller-manager": ("system:kube-controller-manager", None),
+    "proxy": ("system:kube-proxy", None),
     "kubelet": (f"system:node:{NODE_NAME}", "system:nodes"),
     "apiserver-kubelet": ("kube-apiserver-kubelet-client", "system:masters"),
 }

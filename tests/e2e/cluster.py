@@ -60,26 +60,34 @@ class Cluster:
     def start(self) -> None:
         """Start the box and every part but the agent, and wait until the node is ready for pods."""
         self.box.start()
-        self.box.run(self._python, "-c", _MAKE_AESM_SOCKET)
+        self._describe()
         for part in (self.etcd, self.apiserver, self.containerd):
             part.start()
         eventually(lambda: self._alive() and self.api.raw("GET", "/readyz"))
         for part in (self.controllers, self.scheduler):
             part.start()
         for image in self._images:
-            importing = ("ctr", "-n", "k8s.io", "images", "import", "--local", str(image))
-            eventually(lambda importing=importing: self.box.run(*importing))
+            self.import_image(image)
         self.kubelet.start()
         eventually(self._require_ready)
         eventually(lambda: self._alive() and self.api.get("/api/v1/namespaces/default/serviceaccounts/default"))
         if not (self._folder / "agent.token").exists():
             self._admit_agent()
 
+    def import_image(self, archive: Path) -> None:
+        """Give an image to containerd, for pods that never pull."""
+        importing = ("ctr", "-n", "k8s.io", "images", "import", "--local", str(archive))
+        eventually(lambda: self.box.run(*importing))
+
+    def _describe(self) -> None:
+        """Make what stand-ins cannot give, before anything looks at the node."""
+        self.box.run(self._python, "-c", _MAKE_AESM_SOCKET)
+
     def _admit_agent(self) -> None:
         """Give the agent its rights as documented, and a token as the kubelet would mount it."""
         self.api.create("/api/v1/namespaces", {"metadata": {"name": AGENT_NAMESPACE}})
         for one in yaml.safe_load_all(POLICY.read_text()):
-            self.api.create(_collection_of(one), one)
+            self.api.create(collection_of(one), one)
         (self._folder / "agent.token").write_text(self.agent_token(NODE_NAME))
 
     def agent_token(self, node: str) -> str:
@@ -132,10 +140,14 @@ class Cluster:
 
     def revive(self) -> list[str]:
         """Start every part that does not run, the agent too; their names."""
-        dead = [part for part in (*self._parts, self.agent) if not part.alive]
+        dead = [part for part in self._watched() if not part.alive]
         for part in dead:
             part.start()
         return [part.name for part in dead]
+
+    def _watched(self) -> tuple[Part, ...]:
+        """The parts that no test may leave dead."""
+        return (*self._parts, self.agent)
 
     def _alive(self) -> bool:
         for part in (self.etcd, self.apiserver, self.containerd):
@@ -240,7 +252,7 @@ def describe_node(root: Path) -> None:
         (root / "sys/class/misc" / device).mkdir(parents=True)
 
 
-def _collection_of(one: dict[str, Any]) -> str:
+def collection_of(one: dict[str, Any]) -> str:
     """The path at which an object of our manifests is created."""
     version = one["apiVersion"]
     group = f"/apis/{version}" if "/" in version else f"/api/{version}"

@@ -9,6 +9,8 @@ from e2e.images import PAUSE
 
 API_SERVER = f"https://{NODE_ADDRESS}:6443"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+DNS_ADDRESS = "10.0.0.10"
+REGISTRY = f"{NODE_ADDRESS}:5000"
 _SERVICES = "10.0.0.0/24"
 _POD_NETWORK = "10.77.0.0/24"
 _CONFINE = (
@@ -23,9 +25,13 @@ def write_configuration(folder: Path, pki: Path, cgroup: str) -> None:
     folder.mkdir(parents=True)
     (folder / "cni").mkdir()
     (folder / "containerd.toml").write_text(_containerd(folder))
+    plain = folder / "registries" / REGISTRY / "hosts.toml"
+    plain.parent.mkdir(parents=True)
+    plain.write_text(f'server = "http://{REGISTRY}"\n')
+    _write_json(folder / "proxy.json", _proxy(folder))
     _write_json(folder / "cni" / "10-box.conflist", _pod_network())
     _write_json(folder / "kubelet.json", _kubelet(pki, cgroup))
-    for user in ("admin", "scheduler", "controller-manager", "kubelet"):
+    for user in ("admin", "scheduler", "controller-manager", "proxy", "kubelet"):
         credentials = {"client-certificate": f"{pki}/{user}.crt", "client-key": f"{pki}/{user}.key"}
         _write_json(folder / f"{user}.kubeconfig", _kubeconfig(pki, user, credentials))
     # The token beside it is made as soon as there is an API server to ask for one.
@@ -81,6 +87,7 @@ def controller_manager(folder: Path, pki: Path) -> tuple[str, ...]:
         f"--root-ca-file={pki}/ca.crt",
         f"--cluster-signing-cert-file={pki}/ca.crt",
         f"--cluster-signing-key-file={pki}/ca.key",
+        "--horizontal-pod-autoscaler-sync-period=5s",
     )
 
 
@@ -99,6 +106,11 @@ def kubelet(folder: Path) -> tuple[str, ...]:
         f"--node-ip={NODE_ADDRESS}",
         f"--hostname-override={NODE_NAME}",
     )
+
+
+def proxy(folder: Path) -> tuple[str, ...]:
+    """The addresses of Services, in the box's own iptables."""
+    return ("kube-proxy", f"--config={folder}/proxy.json", f"--hostname-override={NODE_NAME}")
 
 
 def containerd(folder: Path) -> tuple[str, ...]:
@@ -136,6 +148,8 @@ def _kubelet(pki: Path, cgroup: str) -> dict[str, object]:
         "makeIPTablesUtilChains": False,
         "localStorageCapacityIsolation": False,
         "resolvConf": "",
+        "clusterDNS": [DNS_ADDRESS],
+        "clusterDomain": "cluster.local",
         "enforceNodeAllocatable": ["pods"],
         # The machine's disk may be nearly full: no reason to evict anything here.
         "evictionHard": {
@@ -151,6 +165,19 @@ def _kubelet(pki: Path, cgroup: str) -> dict[str, object]:
         "nodeStatusUpdateFrequency": "1s",
         "nodeStatusReportFrequency": "1s",
         "syncFrequency": "5s",
+    }
+
+
+def _proxy(folder: Path) -> dict[str, object]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": f"{folder}/proxy.kubeconfig"},
+        "mode": "iptables",
+        "clusterCIDR": _POD_NETWORK,
+        "bindAddressHardFail": False,
+        # Limits of connection tracking are the whole machine's and cannot be written in the box.
+        "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     }
 
 
@@ -191,6 +218,8 @@ oom_score = 0
   address = "{CONTAINERD_SOCKET}"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = "{PAUSE}"
+[plugins.'io.containerd.cri.v1.images'.registry]
+  config_path = "{folder}/registries"
 [plugins.'io.containerd.cri.v1.runtime']
   # Without CAP_SYS_RESOURCE no pod would start otherwise.
   restrict_oom_score_adj = true

@@ -5,11 +5,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from e2e.box import Box
+from e2e.charted import ChartCluster
 from e2e.cluster import EPC_BYTES, Cluster
 
 collect_ignore_glob = [] if os.environ.get("BASTIDE_E2E") == "1" else ["test_*.py"]
@@ -33,12 +35,21 @@ def rounds() -> int:
     return 20 if os.environ.get("BASTIDE_E2E_FULL") == "1" else 3
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the chart come last: their cluster is another, and one at a time is enough for two cores."""
+    items.sort(key=lambda item: item.path.name.startswith("test_e2e_chart"))
+
+
 @pytest.fixture(scope="session")
-def started_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def boxes() -> list[Box]:
+    """Every box of this run."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def started_cluster(request: pytest.FixtureRequest, boxes: list[Box]) -> Iterator[Cluster]:
     """A cluster of one node with our agent at work, for the whole run."""
-    box = Box(Path(os.environ["BASTIDE_E2E_BINARIES"]))
-    failed = True
-    try:
+    with _new_box(request, boxes, LOGS) as box:
         cluster = Cluster(box, Path(sys.executable))
         cluster.start()
         cluster.agent.start()
@@ -46,13 +57,34 @@ def started_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
             cluster.offers(resource, DEVICES)
         cluster.offers(EPC, EPC_BYTES)
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def chart_cluster(request: pytest.FixtureRequest, boxes: list[Box]) -> Iterator[ChartCluster]:
+    """Another cluster, with Services, DNS and a registry, and without anything of ours."""
+    with _new_box(request, boxes, LOGS.with_name(f"{LOGS.name}-chart")) as box:
+        cluster = ChartCluster(box, Path(sys.executable))
+        cluster.start()
+        yield cluster
+
+
+@contextmanager
+def _new_box(request: pytest.FixtureRequest, boxes: list[Box], logs: Path) -> Iterator[Box]:
+    """A box of its own, after the end of those before."""
+    for before in boxes:
+        before.kill()
+    box = Box(Path(os.environ["BASTIDE_E2E_BINARIES"]))
+    boxes.append(box)
+    failed = True
+    try:
+        yield box
         failed = request.session.testsfailed > 0
     finally:
         if failed and _keeps_box():
             _wait_for_looker(request, box)
-        box.remove(keep_logs_in=LOGS if failed else None)
+        box.remove(keep_logs_in=logs if failed else None)
         if failed:
-            sys.stderr.write(f"\ne2e: logs of every part: {LOGS}\n")
+            sys.stderr.write(f"\ne2e: logs of every part: {logs}\n")
 
 
 def _keeps_box() -> bool:

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 BUSYBOX = "localhost/e2e-busybox:1"
@@ -15,15 +16,16 @@ _BINARY = Path("/bin/busybox")
 def write_images(folder: Path) -> tuple[Path, ...]:
     """Archives of both images: busybox with all its commands, and what holds a pod's network together."""
     folder.mkdir(parents=True)
-    layer = _layer()
+    layer = busybox_layer({})
     wait = ["/bin/sh", "-c", "trap exit TERM; while :; do sleep 3600 & wait; done"]
     return (
-        _write_image(folder / "busybox.tar", BUSYBOX, layer, ["/bin/sh"]),
-        _write_image(folder / "pause.tar", PAUSE, layer, wait),
+        write_image(folder / "busybox.tar", BUSYBOX, layer, ["/bin/sh"]),
+        write_image(folder / "pause.tar", PAUSE, layer, wait),
     )
 
 
-def _layer() -> bytes:
+def busybox_layer(files: Mapping[str, bytes]) -> bytes:
+    """Busybox with all its commands, and more files by their paths."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777)):
@@ -36,10 +38,26 @@ def _layer() -> bytes:
                 link = tarfile.TarInfo(f"bin/{command}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(link)
+        _add_files(tar, files)
     return archive.getvalue()
 
 
-def _write_image(file: Path, reference: str, layer: bytes, entry: list[str]) -> Path:
+def layer_of(files: Mapping[str, bytes]) -> bytes:
+    """A layer of programs alone."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        _add_files(tar, files)
+    return archive.getvalue()
+
+
+def _add_files(tar: tarfile.TarFile, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        info = tarfile.TarInfo(name)
+        info.mode, info.size = 0o755, len(content)
+        tar.addfile(info, io.BytesIO(content))
+
+
+def write_image(file: Path, reference: str, layer: bytes, entry: list[str]) -> Path:
     """Source: OCI image specification 1.1, image layout; the reference's annotation is containerd's."""
     blobs: dict[str, bytes] = {}
 

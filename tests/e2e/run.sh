@@ -4,7 +4,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 PYTHON=${BASTIDE_E2E_PYTHON:-$root/.venv/bin/python}
-PACKAGES="runc containernetworking-plugins iproute2 iptables conntrack busybox-static"
+PACKAGES="runc containernetworking-plugins iproute2 iptables conntrack busybox-static skopeo"
 
 say() { echo "e2e: $*" >&2; }
 
@@ -17,7 +17,7 @@ skip() {
 
 need_packages() {
   for file in /usr/sbin/runc /usr/lib/cni/bridge /bin/busybox; do [ -e "$file" ] || return 0; done
-  for command in ip iptables conntrack; do command -v "$command" >/dev/null || return 0; done
+  for command in ip iptables conntrack skopeo; do command -v "$command" >/dev/null || return 0; done
   return 1
 }
 
@@ -38,6 +38,15 @@ status=0
 binaries=$("$here/build.sh") || status=$?
 [ "$status" != 3 ] || skip "needs Go to build Kubernetes, as said above"
 [ "$status" = 0 ] || exit "$status"
+
+# The registry's program alone: installing its package would start a service on this machine.
+if ! command -v docker-registry >/dev/null && [ ! -x "$binaries/docker-registry" ]; then
+  unpacked=$(mktemp -d)
+  (cd "$unpacked" && apt-get -qq -o APT::Sandbox::User=root download docker-registry && dpkg-deb --extract ./*.deb .) >&2 ||
+    skip "apt-get could not fetch docker-registry"
+  cp "$unpacked/usr/bin/docker-registry" "$binaries/"
+  rm -rf "$unpacked"
+fi
 
 # A run that was killed with -9 leaves a folder and empty cgroups; the next one removes those of boxes that are dead.
 "$PYTHON" "$here/box.py"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bastide.cluster.admission.match import GUARDED_PATH, SGX_NAME
-from bastide.cluster.admission.pinning import Resolved
+from bastide.cluster.resolving import Resolved
 from bastide.cluster.admission.review import LONGEST_WARNINGS, Envelope, Review
 from bastide.cluster.admission.subject import Subject
 from bastide.errors import MalformedError

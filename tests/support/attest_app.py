@@ -123,13 +123,26 @@ def with_app(
     return asyncio.run(go())
 
 
+@dataclass(frozen=True, eq=False)
+class FixedKeys:
+    """An issuer's keys that never change."""
+
+    keys: dict[str, Any]
+
+    def at_hand(self, now: datetime) -> dict[str, Any]:
+        return self.keys
+
+    def refresh(self, now: datetime, *, wanted: bool = False) -> None:
+        """There is nothing to look for."""
+
+
 def admin_rule(subject: str = "the-admin", role: str = "admin") -> AdminRule:
     """A rule for the tokens of ``admin_token``."""
     key = RSAKey.import_key(rsa_key("admin"), {"kid": "admin-1"})
     return AdminRule(
         issuer=ADMIN_ISSUER,
         audience=ADMIN_AUDIENCE,
-        keys={"keys": [key.as_dict(private=False)]},
+        keys=FixedKeys({"keys": [key.as_dict(private=False)]}),
         claims={"sub": subject},
         role=Role(role),
     )

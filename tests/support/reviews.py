@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bastide.cluster.admission import mutate as mutating
 from bastide.cluster.admission import validate as validating
-from bastide.cluster.admission.pinning import Resolved, Resolver, Unresolved
+from bastide.cluster.resolving import Resolved, Resolver, Unresolved
 from bastide.cluster.admission.review import Answer, Envelope, Review
 from bastide.cluster.admission.subject import Subject
 from bastide.cluster.admission.world import Judgement, World

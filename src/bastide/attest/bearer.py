@@ -1,4 +1,4 @@
-"""Administrators' bearer tokens: a JWT of an issuer that the tenant names, checked with keys from that issuer's file.
+"""Administrators' bearer tokens: a JWT of an issuer that the tenant names, checked with that issuer's keys.
 
 ``jku``, ``jwk``, ``x5u`` and ``x5c`` of a token are never looked at. An issuer speaks for many, so each rule asks for
 claims as well.
@@ -14,8 +14,8 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from bastide.attest.tenants import AdminRule, Role
-from bastide.errors import ConfigError, MalformedError, UntrustedError
+from bastide.attest.tenants import AdminRule, KeySource, Role, Wanted
+from bastide.errors import ConfigError, MalformedError, UnavailableError, UntrustedError
 from bastide.token.json_text import Json, read_json
 
 _ALGORITHMS = {"RS256": "RSA", "PS256": "RSA", "ES256": "EC"}
@@ -50,24 +50,88 @@ def check_key_set(keys: Mapping[str, Json]) -> None:
         _import(entry)
 
 
+def usable_keys(keys: Json) -> Mapping[str, Json]:
+    """Those keys of an issuer's set that can verify a token here; issuers have others as well.
+
+    Raises:
+        ConfigError: ``attest.bearer.keys``: there is none, or there are too many.
+    """
+    entries = _list(keys.get("keys")) if isinstance(keys, dict) else []
+    found: dict[str, Json] = {"keys": [one for one in entries if _is_usable(one)]}
+    check_key_set(found)
+    return found
+
+
 def authenticate(token: str, rules: Sequence[AdminRule], now: datetime) -> Principal:
     """Whose token it is.
 
     Raises:
         UntrustedError: ``attest.bearer.*``: it is no good token of any issuer that a rule names.
+        UnavailableError: ``attest.issuer-keys.unavailable``: its issuer's keys are not at hand.
     """
     header, claims = _take_apart(token)
-    issuer, audience = claims.get("iss"), claims.get("aud")
-    audiences = audience if isinstance(audience, list) else [audience]
-    own = [rule for rule in rules if rule.issuer == issuer and rule.audience in audiences]
+    own = _concerned(claims, rules)
     if not own:
         raise UntrustedError("attest.bearer.issuer", "the token's issuer or audience is not one that counts here")
-    good = [rule for rule in own if _signed(token, header, rule.keys)]
+    good, unavailable = _signed_for(token, header, own, now)
     if not good:
-        raise UntrustedError("attest.bearer.signature", "the token is not signed with a key of its issuer")
+        message = "the token is not signed with a key of its issuer"
+        raise unavailable or UntrustedError("attest.bearer.signature", message)
     _check_times(claims, now)
     roles = frozenset(rule.role for rule in good if _has(claims, rule.claims))
     return Principal(subject=str(claims.get("sub", ""))[:200], roles=roles)
+
+
+def lacking(token: str, rules: Sequence[AdminRule], now: datetime) -> tuple[KeySource, ...]:
+    """Whose keys to look for anew before a token that was refused is: those that lack the key which it names."""
+    try:
+        header, claims = _take_apart(token)
+    except UntrustedError:
+        return ()
+    kid = header.get("kid")
+    sources = dict.fromkeys(rule.keys for rule in _concerned(claims, rules))
+    return tuple(source for source in sources if not _knows(source, kid, now))
+
+
+def _knows(source: KeySource, kid: Json, now: datetime) -> bool:
+    try:
+        entries = source.at_hand(now).get("keys")
+    except UnavailableError:
+        return False
+    return kid is None or any(isinstance(one, Mapping) and one.get("kid") == kid for one in _list(entries))
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def _concerned(claims: Mapping[str, Json], rules: Sequence[AdminRule]) -> list[AdminRule]:
+    issuer, audience = claims.get("iss"), claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    return [rule for rule in rules if rule.issuer == issuer and rule.audience in audiences]
+
+
+def _signed_for(
+    token: str, header: Mapping[str, Json], rules: Sequence[AdminRule], now: datetime
+) -> tuple[list[AdminRule], UnavailableError | None]:
+    """The rules whose issuer signed, and why that cannot be said of some rule."""
+    good: list[AdminRule] = []
+    unavailable = None
+    for rule in rules:
+        try:
+            if _signed(token, header, rule.keys.at_hand(now)):
+                good.append(rule)
+        except UnavailableError as error:
+            unavailable = error
+    return good, unavailable
+
+
+def _is_usable(entry: Json) -> bool:
+    try:
+        check_key_set({"keys": [entry]})
+    except ConfigError:
+        return False
+    return True
 
 
 def _take_apart(token: str) -> tuple[Mapping[str, Json], Mapping[str, Json]]:
@@ -129,10 +193,12 @@ def _check_times(claims: Mapping[str, Json], now: datetime) -> None:
         raise UntrustedError("attest.bearer.early", "the bearer token is not valid yet")
 
 
-def _has(claims: Mapping[str, Json], wanted: Mapping[str, str]) -> bool:
-    """Every wanted claim is there with the wanted value, alone or in a list."""
-    for name, value in wanted.items():
-        seen = claims.get(name)
-        if value not in (seen if isinstance(seen, list) else [seen]):
-            return False
-    return bool(wanted)
+def _has(claims: Mapping[str, Json], wanted: Mapping[str, Wanted]) -> bool:
+    """Every wanted claim is there as it is wanted; nothing wanted is nothing shown."""
+    return bool(wanted) and all(_fits(claims.get(name), value) for name, value in wanted.items())
+
+
+def _fits(seen: Json, wanted: Wanted) -> bool:
+    if isinstance(wanted, str):
+        return wanted in (seen if isinstance(seen, list) else [seen])
+    return isinstance(seen, Mapping) and _has(seen, wanted)

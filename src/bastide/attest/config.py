@@ -5,23 +5,35 @@ Everything has a default; an unknown name is an error, because a misspelt limit 
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 from cryptography import x509
 
-from bastide.attest.bearer import check_key_set
+from bastide.attest.clientcert import NAMES, RevocationFile, check_authority
+from bastide.attest.files import read_file
+from bastide.attest.issuerkeys import DiscoveredKeys, FileKeys
 from bastide.attest.keys import KeySchedule
+from bastide.attest.oidc import IssuerClient
 from bastide.attest.profile import Profile
-from bastide.attest.tenants import DEFAULT_TENANT, AdminRule, Mode, Rates, Role, TenantConfig
+from bastide.attest.tenants import (
+    DEFAULT_TENANT,
+    AdminRule,
+    CertificateRule,
+    KeySource,
+    Mode,
+    Rates,
+    Role,
+    TenantConfig,
+    Wanted,
+)
 from bastide.errors import BastideError, ConfigError
 from bastide.policy import DEFAULT_SGX_POLICY, PolicyDocument
 from bastide.token.jose import ALGORITHM, ALGORITHMS
-from bastide.token.json_text import Json, read_json
 
 RESERVED = frozenset(
     {"attest", "policies", "certificates", "certs", "tcbbaselines", "healthz", "readyz", "metrics", "simulation"}
@@ -29,19 +41,24 @@ RESERVED = frozenset(
 """Path segments that cannot name a tenant."""
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_LARGEST_FILE = 1 << 20
+_DEEPEST_CLAIM = 8
 _Choice = TypeVar("_Choice", bound=StrEnum)
+_Value = TypeVar("_Value")
 _SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(hours=24)
 
 
 class _AdminFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ``[[admin]]`` table."""
+    """One ``[[admin]]`` table: a bearer token's issuer, or a client certificate's."""
 
-    issuer: str
-    audience: str
-    jwks: str
-    claims: dict[str, str]
     role: str = "admin"
+    issuer: str | None = None
+    audience: str | None = None
+    jwks: str | None = None
+    ca_file: str | None = None
+    claims: dict[str, object] | None = None
+    client_ca: str | None = None
+    client_crl: str | None = None
+    certificate: dict[str, str] | None = None
 
 
 class _LimitsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,7 +127,8 @@ def _config(name: str, issuer: str, read: _TenantFile, file: Path) -> TenantConf
         baseline=read.tcb_baseline,
         signers=signers,
         default_policy=_policy(read.default_policy, file),
-        admins=tuple(_admin(one, file) for one in read.admin),
+        admins=_bearer_rules(read.admin, file),
+        certificate_admins=tuple(_certificate_rule(one, file) for one in read.admin if one.client_ca is not None),
         keys=KeySchedule(algorithm=read.algorithm),
         rates=Rates(tenant=read.limits.tenant, client=read.limits.client),
     )
@@ -118,7 +136,7 @@ def _config(name: str, issuer: str, read: _TenantFile, file: Path) -> TenantConf
 
 def _certificates(file: Path) -> tuple[x509.Certificate, ...]:
     try:
-        return tuple(x509.load_pem_x509_certificates(_read(file)))
+        return tuple(x509.load_pem_x509_certificates(read_file(file)))
     except ValueError as error:
         raise ConfigError("attest.tenant.signers", f"expected certificates in PEM: {error}", where=str(file)) from error
 
@@ -127,32 +145,87 @@ def _policy(name: str | None, file: Path) -> str:
     if name is None:
         return DEFAULT_SGX_POLICY
     try:
-        text = _read(file.parent / name).decode()
+        text = read_file(file.parent / name).decode()
     except UnicodeDecodeError:
         raise ConfigError("attest.tenant.file", "expected a policy in UTF-8", where=name) from None
     PolicyDocument.parse(text)
     return text
 
 
-def _admin(read: _AdminFile, file: Path) -> AdminRule:
-    if not read.claims:
-        raise ConfigError(
-            "attest.tenant.admin",
-            f"expected at least one claim for {read.issuer}: an issuer speaks for many",
-            hint='for example claims = { sub = "system:serviceaccount:ops:policy-admin" }',
-            where=str(file),
-        )
-    keys: Json = read_json(_read(file.parent / read.jwks), largest=_LARGEST_FILE)
-    if not isinstance(keys, dict):
-        raise ConfigError("attest.bearer.keys", 'expected {"keys": [...]}', where=read.jwks)
-    check_key_set(keys)
+def _bearer_rules(tables: Sequence[_AdminFile], file: Path) -> tuple[AdminRule, ...]:
+    """The rules for bearer tokens; those with the same issuer share its keys."""
+    sources: dict[tuple[str | None, ...], KeySource] = {}
+    rules = []
+    for table in tables:
+        if table.client_ca is None:
+            name = (table.issuer, table.jwks, table.ca_file)
+            source = sources.get(name) or _key_source(table, file)
+            sources[name] = source
+            rules.append(_bearer_rule(table, source, file))
+    return tuple(rules)
+
+
+def _bearer_rule(table: _AdminFile, keys: KeySource, file: Path) -> AdminRule:
+    if table.issuer is None or table.audience is None or table.client_crl is not None or table.certificate is not None:
+        message = "expected issuer, audience and claims of a bearer token, or client_ca and certificate"
+        raise ConfigError("attest.tenant.admin", message, where=str(file))
     return AdminRule(
-        issuer=read.issuer,
-        audience=read.audience,
+        issuer=table.issuer,
+        audience=table.audience,
         keys=keys,
-        claims=dict(read.claims),
-        role=_one_of(Role, read.role, file),
+        claims={name: _wanted(value, name, file) for name, value in _something(table.claims, table, file).items()},
+        role=_one_of(Role, table.role, file),
     )
+
+
+def _key_source(table: _AdminFile, file: Path) -> KeySource:
+    if table.jwks is not None:
+        return FileKeys(file.parent / table.jwks)
+    authorities = None if table.ca_file is None else str(file.parent / table.ca_file)
+    return DiscoveredKeys(table.issuer or "", IssuerClient(authorities).key_set)
+
+
+def _certificate_rule(table: _AdminFile, file: Path) -> CertificateRule:
+    others = (table.issuer, table.audience, table.jwks, table.ca_file, table.claims)
+    if any(one is not None for one in others):
+        message = "expected either client_ca and certificate, or issuer, audience and claims of a bearer token"
+        raise ConfigError("attest.tenant.admin", message, where=str(file))
+    names = _something(table.certificate, table, file)
+    unknown = sorted(names.keys() - NAMES.keys())
+    if unknown or not all(names.values()):
+        message = f"expected {', '.join(NAMES)} with text in certificate, seen {unknown or names}"
+        raise ConfigError("attest.tenant.admin", message, where=str(file))
+    authorities = _certificates(file.parent / (table.client_ca or ""))
+    for one in authorities:
+        check_authority(one)
+    return CertificateRule(
+        authorities=authorities,
+        names=names,
+        role=_one_of(Role, table.role, file),
+        revocation=None if table.client_crl is None else RevocationFile(file.parent / table.client_crl),
+    )
+
+
+def _something(asked: dict[str, _Value] | None, table: _AdminFile, file: Path) -> dict[str, _Value]:
+    if asked:
+        return asked
+    raise ConfigError(
+        "attest.tenant.admin",
+        f"expected at least one claim or name for {table.issuer or table.client_ca}: an issuer speaks for many",
+        hint='for example claims = { sub = "system:serviceaccount:ops:policy-admin" }',
+        where=str(file),
+    )
+
+
+def _wanted(value: object, name: str, file: Path, depth: int = 1) -> Wanted:
+    """What a claim must be: text, or a table with something in it."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict) or not value or depth >= _DEEPEST_CLAIM:
+        message = f"expected text, or a table with claims in it, in claim {name!r}"
+        raise ConfigError("attest.tenant.admin", message, where=str(file))
+    members = cast("dict[str, object]", value)
+    return {key: _wanted(one, f"{name}.{key}", file, depth + 1) for key, one in members.items()}
 
 
 def _one_of(kind: type[_Choice], value: str, file: Path) -> _Choice:
@@ -165,15 +238,7 @@ def _one_of(kind: type[_Choice], value: str, file: Path) -> _Choice:
 
 def _parse(file: Path) -> _TenantFile:
     try:
-        tree: Mapping[str, object] = tomllib.loads(_read(file).decode())
+        tree: Mapping[str, object] = tomllib.loads(read_file(file).decode())
         return msgspec.convert(tree, _TenantFile)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise ConfigError("attest.tenant.file", str(error), where=str(file)) from error
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(_LARGEST_FILE)
-    except OSError as error:
-        raise ConfigError("file.unreadable", f"cannot read it: {error.strerror}", where=str(file)) from error

@@ -146,9 +146,9 @@ def leads_to(chain: Sequence[x509.Certificate], registered: Sequence[x509.Certif
             return True
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             return False
-        if any(_issued(certificate, one) for one in registered):
+        if any(issued(certificate, one) for one in registered):
             return True
-        if index + 1 == len(chain) or not _issued(certificate, chain[index + 1]):
+        if index + 1 == len(chain) or not issued(certificate, chain[index + 1]):
             return False
     return False
 
@@ -171,7 +171,8 @@ def check_signing_certificate(certificate: x509.Certificate) -> None:
     raise MalformedError("policy.jws.certificate", message)
 
 
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether ``issuer`` is an authority and its key signed ``certificate``. Says nothing about dates."""
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.verify_directly_issued_by(issuer)

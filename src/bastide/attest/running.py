@@ -10,6 +10,7 @@ from typing import Protocol
 from bastide.attest.administration import Administration
 from bastide.attest.auditlog import AuditLog
 from bastide.attest.collateral.catalogue import Bundle
+from bastide.attest.doorkeeper import Doorkeeper
 from bastide.attest.issuer import check_issuer
 from bastide.attest.limits import RateLimit
 from bastide.attest.ports import ChainHead, Clock, CollateralSource, Setting, Store
@@ -25,8 +26,10 @@ KEYS_SECONDS = 600.0
 """How often keys are looked at: far oftener than a new key is published before it signs, so every replica shows it."""
 
 _CHECKPOINT_SECONDS = 60.0
+_ADMINS_SECONDS = 5.0
 _JITTER = 0.1
 _THREADS = 4
+_ADMIN_THREADS = 2
 
 
 class WatchedCollateral(CollateralSource, Protocol):
@@ -49,13 +52,16 @@ class WatchedCollateral(CollateralSource, Protocol):
 
 
 class Desk:
-    """A tenant with its administration and its limits."""
+    """A tenant with its administration, its door and its limits."""
 
-    def __init__(self, config: TenantConfig, around: Surroundings, collateral: WatchedCollateral) -> None:
+    def __init__(
+        self, config: TenantConfig, around: Surroundings, collateral: WatchedCollateral, doorkeeper: Doorkeeper
+    ) -> None:
         self.config = config
         self._collateral = collateral
         self.tenant = Tenant(config, around)
         self.administration = Administration(self.tenant)
+        self.doorkeeper = doorkeeper
         self._all = RateLimit(config.rates.tenant, config.rates.burst)
         self._clients = RateLimit(config.rates.client, config.rates.burst)
 
@@ -104,6 +110,7 @@ class Service:
                 message = "an isolated tenant needs at least one policy certificate to begin with"
                 raise ConfigError("attest.tenant.signers", message, where=config.name)
         self._executor = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="attest")
+        self._admin_executor = ThreadPoolExecutor(max_workers=_ADMIN_THREADS, thread_name_prefix="attest-admins")
         self.audit = AuditLog(store, writer=writer, clock=clock)
         self._store = store
         self.collateral = collateral
@@ -119,7 +126,9 @@ class Service:
             verifiers=self._verifiers,
             executor=self._executor,
         )
-        self.desks: Mapping[str, Desk] = {config.name: Desk(config, around, collateral) for config in configs}
+        self.desks: Mapping[str, Desk] = {
+            config.name: Desk(config, around, collateral, self._doorkeeper(config)) for config in configs
+        }
         self._tasks: list[asyncio.Task[None]] = []
         self._checked: dict[str, int] = {}  # by tenant, the number of the last checkpoint
 
@@ -137,6 +146,7 @@ class Service:
         self._tasks = [
             asyncio.create_task(self._every(_COLLATERAL_SECONDS, self._refresh_collateral), name="collateral"),
             asyncio.create_task(self._every(KEYS_SECONDS, self._turn_keys), name="keys"),
+            asyncio.create_task(self._every(_ADMINS_SECONDS, self._refresh_admins), name="administrators"),
             asyncio.create_task(self._every(_CHECKPOINT_SECONDS, self.checkpoint), name="checkpoints"),
         ]
 
@@ -152,6 +162,7 @@ class Service:
             self._report(error)
         await self._store.close()
         self._executor.shutdown()
+        self._admin_executor.shutdown(wait=False, cancel_futures=True)  # an issuer may take seconds to answer
 
     async def checkpoint(self) -> None:
         """Sign and keep how far each chain has come since the last time."""
@@ -198,6 +209,13 @@ class Service:
         changed = await asyncio.get_running_loop().run_in_executor(self._executor, self.collateral.refresh)
         if changed:
             self._verifiers.keep_only(bundle.prepared for bundle in self.collateral.bundles)
+
+    def _doorkeeper(self, config: TenantConfig) -> Doorkeeper:
+        return Doorkeeper(config, clock=self.clock, executor=self._admin_executor, report=self._report)
+
+    async def _refresh_admins(self) -> None:
+        for desk in self.desks.values():
+            await desk.doorkeeper.refresh()
 
     async def _turn_keys(self) -> None:
         for desk in self.desks.values():

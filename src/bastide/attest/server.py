@@ -7,13 +7,14 @@ issuer whose path says it, in a store of its own.
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvloop
+from cryptography import x509
 
 from bastide.attest.collateral.directory import CollateralDirectory
 from bastide.attest.collateral.fetch import Fetcher
@@ -25,7 +26,7 @@ from bastide.attest.ports import Clock, Store
 from bastide.attest.running import Service, WatchedCollateral
 from bastide.attest.store.opening import SharedDatabase, open_shared, replica_name
 from bastide.attest.store.sqlite import SqliteStore
-from bastide.attest.tenants import DEFAULT_TENANT
+from bastide.attest.tenants import DEFAULT_TENANT, TenantConfig
 from bastide.errors import ConfigError
 from bastide.pki.chain import INTEL_ROOT, TrustAnchor
 from bastide.web.serving import listen, serve_app
@@ -124,9 +125,12 @@ async def serve(
     options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with listen(options.host, options.port) as sock:
         url = _public_url(options, sock.getsockname()[1])
-        tls = ServerTls(*(options.tls or self_made(options.data, _names(options, url), clock())))
+        files = {DEFAULT_TENANT: None, **options.tenants}
+        configs = [tenant_config(name, file, public_url=url) for name, file in files.items()]
+        own = options.tls or self_made(options.data, _names(options, url), clock())
+        tls = ServerTls(*own, clients=_client_authorities(configs))
         collateral = _collateral(options, clock)
-        service = _service(options, url, clock, collateral, store or await _store(options))
+        service = _service(options, configs, clock, collateral, store or await _store(options))
         try:
             await service.start()
             told = Listening(url=url, certificate=None if options.tls else options.data / CERTIFICATE_FILE)
@@ -141,10 +145,21 @@ async def _store(options: ServerOptions) -> Store:
     return await open_shared(options.database)
 
 
-def _service(options: ServerOptions, url: str, clock: Clock, collateral: WatchedCollateral, store: Store) -> Service:
-    files = {DEFAULT_TENANT: None, **options.tenants}
+def _client_authorities(configs: Sequence[TenantConfig]) -> tuple[x509.Certificate, ...]:
+    """Whose client certificates TLS lets in; whom they are good for is each tenant's to say."""
+    rules = [rule for config in configs for rule in config.certificate_admins]
+    return tuple(dict.fromkeys(one for rule in rules for one in rule.authorities))
+
+
+def _service(
+    options: ServerOptions,
+    configs: Sequence[TenantConfig],
+    clock: Clock,
+    collateral: WatchedCollateral,
+    store: Store,
+) -> Service:
     return Service(
-        [tenant_config(name, file, public_url=url) for name, file in files.items()],
+        configs,
         store=store,
         collateral=collateral,
         root=options.root,

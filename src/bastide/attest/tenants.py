@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Protocol, TypeAlias
 
 from cryptography import x509
 
@@ -43,6 +44,46 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+Wanted: TypeAlias = "str | Mapping[str, Wanted]"
+"""What a claim must be: this text, alone or in a list; or an object that has these members."""
+
+
+class KeySource(Protocol):
+    """An issuer's public keys, from wherever they come; never from a token."""
+
+    def at_hand(self, now: datetime) -> Mapping[str, Json]:
+        """The key set, as its JSON says.
+
+        Raises:
+            UnavailableError: ``attest.issuer-keys.unavailable``.
+        """
+
+    def refresh(self, now: datetime, *, wanted: bool = False) -> None:
+        """Look for other keys where it is time to; blocks. What is at hand stays so until something better is there.
+
+        Args:
+            now: aware instant.
+            wanted: a token names a key that is not at hand.
+
+        Raises:
+            BastideError: what is wrong.
+        """
+
+
+class Revocation(Protocol):
+    """Which certificates count no more."""
+
+    def refresh(self) -> None:
+        """Look for changes; blocks.
+
+        Raises:
+            BastideError: what is wrong.
+        """
+
+    def verdict(self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> str | None:
+        """Why the certificate does not count: ``revoked`` or ``unknown-revocation``; None when it is not revoked."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminRule:
     """Whose bearer tokens count for what.
@@ -50,16 +91,33 @@ class AdminRule:
     Attributes:
         issuer: claim ``iss``.
         audience: what claim ``aud`` must contain.
-        keys: the issuer's key set, as its JSON says; from a file, never from a token.
-        claims: claims that the token must have, with these values; at least one, since an issuer speaks for many.
+        keys: the issuer's keys.
+        claims: claims that the token must have; at least one, since an issuer speaks for many.
         role: what such a token allows.
     """
 
     issuer: str
     audience: str
-    keys: Mapping[str, Json] = field(repr=False)
-    claims: Mapping[str, str]
+    keys: KeySource = field(repr=False)
+    claims: Mapping[str, Wanted]
     role: Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRule:
+    """Whose client certificates count for what.
+
+    Attributes:
+        authorities: one of these must have issued the certificate itself.
+        names: the names that it must have, by kind (see ``clientcert.NAMES``); at least one.
+        role: what such a certificate allows.
+        revocation: which certificates count no more; None: none is ever revoked.
+    """
+
+    authorities: tuple[x509.Certificate, ...] = field(repr=False)
+    names: Mapping[str, str]
+    role: Role
+    revocation: Revocation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +149,8 @@ class TenantConfig:
         baseline: the tcbEvaluationDataNumber that ``azuredefault`` means in profile ``maa``; None: no baseline.
         signers: policy certificates with which an isolated tenant begins.
         default_policy: the policy that counts where none is set.
-        admins: whose bearer tokens count; none: administration is closed.
+        admins: whose bearer tokens count.
+        certificate_admins: whose client certificates count. Where there is neither, administration is closed.
         rates: limits.
         keys: when signing keys come and go.
     """
@@ -106,5 +165,6 @@ class TenantConfig:
     signers: tuple[x509.Certificate, ...] = ()
     default_policy: str = DEFAULT_SGX_POLICY
     admins: tuple[AdminRule, ...] = ()
+    certificate_admins: tuple[CertificateRule, ...] = ()
     rates: Rates = field(default_factory=Rates)
     keys: KeySchedule = field(default_factory=KeySchedule)

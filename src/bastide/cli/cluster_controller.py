@@ -15,7 +15,7 @@ from bastide.errors import ConfigError
 from bastide.kube.access import in_cluster, of_kubeconfig
 
 if TYPE_CHECKING:
-    from bastide.cluster.admission.pinning import Resolver
+    from bastide.cluster.resolving import Resolver
     from bastide.cluster.controller.build import Controller
 
 _FILE = click.Path(path_type=Path)
@@ -81,7 +81,7 @@ async def _until_told(controller: "Controller") -> None:
 
 
 def _resolver(url: str, ca: Path | None, token: Path | None) -> "Resolver | None":
-    from bastide.cluster.admission.scanner_port import ScannerResolver
+    from bastide.cluster.scanner_port import ScannerResolver
 
     if not url and ca is None and token is None:
         return None

@@ -14,7 +14,7 @@ from bastide.cli.failures import EXIT_BAD_INPUT, EXIT_NO, Failure
 from bastide.cli.files import STDIN, name_of, read_file
 from bastide.cli.progress import progress
 from bastide.cli.text import printable
-from bastide.cluster.admission.policy_file import InForce
+from bastide.cluster.policy_file import InForce
 from bastide.cluster.lint import LintSettings, Located, lint_manifest
 from bastide.enclave.output import write_whole
 from bastide.errors import BastideError, ConfigError

@@ -8,7 +8,7 @@ import ipaddress
 import os
 import secrets
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -30,13 +30,21 @@ _SERIAL_BITS = 159
 class ServerTls:
     """The server's TLS context over two files.
 
+    Args:
+        certificate: chain, PEM.
+        key: its key, PEM.
+        clients: authorities of client certificates. With any, a client may show a certificate and need not; one that
+            shows another authority's is not let in.
+
     Raises:
         ConfigError: ``web.tls.files``.
     """
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, *, clients: Sequence[x509.Certificate] = ()) -> None:
         self._files = (certificate, key)
         self.context = _context(certificate, key)
+        if clients:
+            _ask_for_certificates(self.context, clients)
         self._stamp = self._look()
 
     def refresh(self) -> bool:
@@ -116,6 +124,12 @@ def _context(certificate: Path, key: Path) -> ssl.SSLContext:
             where=f"{certificate}, {key}",
         ) from error
     return context
+
+
+def _ask_for_certificates(context: ssl.SSLContext, authorities: Sequence[x509.Certificate]) -> None:
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an authority need not be a root
+    context.load_verify_locations(cadata=b"".join(one.public_bytes(Encoding.DER) for one in authorities))
 
 
 def _stat(file: Path) -> os.stat_result:

@@ -11,7 +11,7 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from bastide.attest.bearer import authenticate, check_key_set
 from bastide.attest.tenants import AdminRule, Role
 from bastide.errors import ConfigError, UntrustedError
-from support.attest_app import admin_rule
+from support.attest_app import FixedKeys, admin_rule
 from support.attest_server import ADMIN_AUDIENCE, ADMIN_ISSUER, admin_token
 from support.tokens import NOW, rsa_key
 
@@ -95,7 +95,7 @@ def test_never_looks_at_keys_that_a_token_brings() -> None:
 
 
 def test_refuses_a_shared_key_made_of_the_public_one() -> None:
-    public = json.dumps(RULE.keys["keys"][0]).encode()
+    public = json.dumps(RULE.keys.at_hand(NOW)["keys"][0]).encode()
     forged = _token({"alg": "HS256"}, OctKey.import_key(public))
     assert _refused(forged) == "attest.bearer.signature"
 
@@ -113,7 +113,7 @@ def test_refuses_what_is_no_token(token: str) -> None:
 
 def test_takes_es256_of_an_elliptic_key() -> None:
     key = ECKey.generate_key("P-256")
-    rule = replace(RULE, keys={"keys": [{**key.as_dict(private=False), "kid": "ec"}]})
+    rule = replace(RULE, keys=FixedKeys({"keys": [{**key.as_dict(private=False), "kid": "ec"}]}))
     assert authenticate(_token({"alg": "ES256", "kid": "ec"}, key), (rule,), NOW).roles
 
 

@@ -2,25 +2,16 @@
 
 import base64
 import json
-import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from bastide.token.jose import unsigned_token
 from bastide.token.jwks import jwks
 from support.commands import Ran, bastide, refused
+from support.issuers import Issuer
 from support.tokens import ISSUER, signer
 
 _AT = "2026-11-23T12:00:00Z"
@@ -127,96 +118,26 @@ def test_wants_to_know_whose_keys() -> None:
 # keys fetched from the issuer
 
 
-class _Issuer:
-    """An issuer on this machine: what it answers, and what it was asked."""
-
-    def __init__(self, folder: Path) -> None:
-        self.answers: dict[str, tuple[int, bytes]] = {}
-        self.asked: list[str] = []
-        self.ca_file = folder / "ca.pem"
-        self._server = HTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.socket = _context(folder).wrap_socket(self._server.socket, server_side=True)
-        self.url = f"https://localhost:{self._server.server_port}/lab"
-
-    def answer(self, path: str, value: object, status: int = 200) -> None:
-        self.answers[path] = (status, value if isinstance(value, bytes) else json.dumps(value).encode())
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield
-        finally:
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        issuer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                issuer.asked.append(self.path)
-                status, body = issuer.answers.get(self.path, (404, b""))
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                if status == 302:
-                    self.send_header("location", body.decode())
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
-
-        return Handler
-
-
-def _context(folder: Path) -> ssl.SSLContext:
-    """A self-signed certificate for localhost, in force now."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2090, 1, 1, tzinfo=UTC))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, SHA256())
-    )
-    (folder / "ca.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "server.pem").write_bytes(certificate.public_bytes(Encoding.PEM) + pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    return context
-
-
 @pytest.fixture
-def issuer(tmp_path: Path) -> Iterator[_Issuer]:
-    one = _Issuer(tmp_path)
+def issuer(tmp_path: Path) -> Iterator[Issuer]:
+    one = Issuer(tmp_path)
     one.answer("/lab/.well-known/openid-configuration", {"issuer": one.url, "jwks_uri": f"{one.url}/certs"})
     one.answer("/lab/certs", jwks([signer().jwk]))
     with one.running():
         yield one
 
 
-def _fetched(issuer: _Issuer, *more: str) -> Ran:
+def _fetched(issuer: Issuer, *more: str) -> Ran:
     token = signer(issuer.url).sign({**_CLAIMS, "iss": issuer.url})
     return _verify(token, "--issuer", issuer.url, "--ca-cert", issuer.ca_file, *more)
 
 
-def test_fetches_the_keys_of_the_issuer(issuer: _Issuer) -> None:
+def test_fetches_the_keys_of_the_issuer(issuer: Issuer) -> None:
     assert _fetched(issuer).code == 0
     assert issuer.asked == ["/lab/.well-known/openid-configuration", "/lab/certs"]
 
 
-def test_believes_no_server_that_its_authorities_do_not_vouch_for(issuer: _Issuer) -> None:
+def test_believes_no_server_that_its_authorities_do_not_vouch_for(issuer: Issuer) -> None:
     ran = _verify(signer(issuer.url).sign({**_CLAIMS, "iss": issuer.url}), "--issuer", issuer.url)
     assert ran.code == 1
     assert ran.json["error"]["code"] == "token.issuer.unavailable"
@@ -238,7 +159,7 @@ def test_believes_no_server_that_its_authorities_do_not_vouch_for(issuer: _Issue
     ],
 )
 def test_refuses_a_configuration_that_leads_elsewhere(
-    issuer: _Issuer, document: object, code: str, exit_code: int
+    issuer: Issuer, document: object, code: str, exit_code: int
 ) -> None:
     raw = document if isinstance(document, bytes) else json.dumps(document).replace("{}", issuer.url).encode()
     issuer.answer("/lab/.well-known/openid-configuration", raw)
@@ -246,7 +167,7 @@ def test_refuses_a_configuration_that_leads_elsewhere(
     assert (ran.code, ran.json["error"]["code"]) == (exit_code, code)
 
 
-def test_follows_no_redirect(issuer: _Issuer) -> None:
+def test_follows_no_redirect(issuer: Issuer) -> None:
     issuer.answer("/lab/moved", {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/certs"})
     issuer.answer("/lab/.well-known/openid-configuration", f"{issuer.url}/moved".encode(), status=302)
     assert _fetched(issuer).json["error"]["code"] == "token.issuer.unavailable"

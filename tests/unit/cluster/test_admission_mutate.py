@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from bastide.cluster.admission.pinning import Resolved, Unresolved, resolve_within
+from bastide.cluster.resolving import Resolved, Unresolved, resolve_within
 from bastide.cluster.admission.review import Refused
 from bastide.cluster.admission.subject import MOST_CONTAINERS
 from bastide.errors import UnavailableError

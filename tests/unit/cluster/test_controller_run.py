@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from bastide.cluster.admission.pinning import Resolved, Unresolved
+from bastide.cluster.resolving import Resolved, Unresolved
 from bastide.cluster.controller.build import ControllerOptions, build_controller
 from bastide.kube.follow import FollowSettings
 from bastide.kube.lease import LeaseSettings

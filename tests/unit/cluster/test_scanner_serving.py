@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bastide.cluster.admission.pinning import Resolved, Unresolved
-from bastide.cluster.admission.scanner_port import ScannerResolver
+from bastide.cluster.resolving import Resolved, Unresolved
+from bastide.cluster.scanner_port import ScannerResolver
 from bastide.cluster.gate.report import ImageReport
 from bastide.cluster.scanner.build import ScannerOptions, serve
 from bastide.cluster.scanner.callers import AUDIENCE, service_account

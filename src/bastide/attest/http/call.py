@@ -7,7 +7,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from bastide.attest.bearer import Principal, authenticate
+from bastide.attest.bearer import Principal
+from bastide.attest.doorkeeper import Doorkeeper
 from bastide.attest.http.errors import JSON_TYPE, ApiError
 from bastide.attest.http.wire import LARGEST_BODY
 from bastide.attest.running import Desk
@@ -90,25 +91,38 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def admit(request: Request, role: Role) -> Principal:
-    """The administrator who asks, if they may.
+async def admit(request: Request, role: Role) -> Principal:
+    """The administrator who asks, if they may: by bearer token, or without one by the certificate shown in TLS.
 
     Raises:
         ApiError: 401 ``Unauthorized`` with a challenge; 403 ``Forbidden``.
+        UnavailableError: ``attest.issuer-keys.unavailable``.
     """
     call = call_of(request)
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise _unauthorized(call, f"Access to {call.path} requires a valid JWT bearer token", "")
-    desk = call.desk
     try:
-        who = authenticate(token.strip(), desk.config.admins, desk.tenant.around.clock())
+        who = await _who(request, call.desk.doorkeeper)
     except UntrustedError as error:
         message = f"Access to {call.path} requires a valid JWT bearer token: {error.message}"
         raise _unauthorized(call, message, error.code) from None
+    if who is None:
+        raise _unauthorized(call, f"Access to {call.path} requires a valid JWT bearer token", "")
     if role not in who.roles and Role.ADMIN not in who.roles:
         raise ApiError(403, "Forbidden", f"no rule gives {who.subject!r} the role {role} here")
     return who
+
+
+async def _who(request: Request, door: Doorkeeper) -> Principal | None:
+    """Who asks; None for somebody who shows nothing. A header wins: it is there on purpose."""
+    given = request.headers.getlist("authorization")
+    if len(given) > 1:
+        raise UntrustedError("attest.bearer.form", "there is more than one Authorization header")
+    scheme, _, token = (given[0] if given else "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return await door.bearer(token.strip())
+    if given:
+        return None
+    shown = request.scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
+    return door.certificate(shown[0].encode()) if shown else None
 
 
 def answer(value: Json) -> Response:

@@ -38,6 +38,7 @@ _CODES = (
     ("attest.mode.shared", "Forbidden"),
     ("attest.mode.", "InvalidOperation"),
     ("attest.reset.", "InvalidOperation"),
+    ("attest.issuer-keys.", "ServiceUnavailable"),
     ("attest.certificates.", "InvalidOperation"),
     ("quote.", "InvalidParameter"),
     ("collateral.", "ServiceUnavailable"),

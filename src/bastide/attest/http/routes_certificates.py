@@ -10,7 +10,7 @@ from bastide.attest.tenants import Role
 
 
 async def _get(request: Request) -> Response:
-    admit(request, Role.READER)
+    await admit(request, Role.READER)
     return answer({"token": await call_of(request).desk.administration.get_certificates()})
 
 
@@ -23,7 +23,7 @@ async def _remove(request: Request) -> Response:
 
 
 async def _change(request: Request, *, add: bool) -> Response:
-    who = admit(request, Role.ADMIN)
+    who = await admit(request, Role.ADMIN)
     call = call_of(request)
     jws = read_jws(await body_of(request), media_type(request))
     token = await call.desk.administration.change_certificate(jws, add=add, request_id=call.id, who=who.subject)

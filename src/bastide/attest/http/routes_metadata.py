@@ -50,7 +50,7 @@ async def _configuration(request: Request) -> Response:
 
 
 async def _baselines(request: Request) -> Response:
-    admit(request, Role.READER)
+    await admit(request, Role.READER)
     kind_of(request)
     desk = call_of(request).desk
     dates = {bundle.number: bundle.tcb_date for bundle in desk.bundles}

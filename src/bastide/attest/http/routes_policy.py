@@ -10,12 +10,12 @@ from bastide.attest.tenants import Role
 
 
 async def _get(request: Request) -> Response:
-    admit(request, Role.READER)
+    await admit(request, Role.READER)
     return answer({"token": await call_of(request).desk.administration.get_policy(kind_of(request))})
 
 
 async def _set(request: Request) -> Response:
-    who = admit(request, Role.ADMIN)
+    who = await admit(request, Role.ADMIN)
     kind, call = kind_of(request), call_of(request)
     jws = read_jws(await body_of(request), media_type(request))
     token = await call.desk.administration.set_policy(kind, jws, request_id=call.id, who=who.subject)
@@ -23,7 +23,7 @@ async def _set(request: Request) -> Response:
 
 
 async def _reset(request: Request) -> Response:
-    who = admit(request, Role.ADMIN)
+    who = await admit(request, Role.ADMIN)
     kind, call = kind_of(request), call_of(request)
     jws = read_jws(await body_of(request), media_type(request))
     token = await call.desk.administration.reset_policy(kind, jws, request_id=call.id, who=who.subject)

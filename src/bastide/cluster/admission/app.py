@@ -10,7 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from bastide.cluster.admission.configurations import MUTATE_PATH, VALIDATE_PATH, WARN_PATH
 from bastide.cluster.admission.metrics import CONTENT_TYPE, Metrics
 from bastide.cluster.admission.mutate import mutate
-from bastide.cluster.admission.pinning import Resolver
+from bastide.cluster.resolving import Resolver
 from bastide.cluster.admission.review import LARGEST_REVIEW, Answer, Envelope, Refusal, Refused, Review, Verb
 from bastide.cluster.admission.subject import Subject
 from bastide.cluster.admission.validate import validate

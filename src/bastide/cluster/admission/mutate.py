@@ -8,8 +8,15 @@ Source: Kubernetes "Dynamic Admission Control" (idempotence, reinvocation), "Pod
 
 from collections.abc import Mapping, Sequence
 
-from bastide.cluster.admission.jsonpatch import operations_of
-from bastide.cluster.admission.pinning import Resolved, Resolver, Unresolved, resolve_within
+from bastide.kube.json_patch import operations_of
+from bastide.cluster.resolving import (
+    Resolved,
+    Resolver,
+    Unresolved,
+    pull_secrets,
+    resolve_within,
+    service_account,
+)
 from bastide.cluster.admission.review import Answer, Refusal, Refused, Review, Verb
 from bastide.cluster.admission.subject import (
     CHANGED_ANNOTATION,
@@ -17,8 +24,6 @@ from bastide.cluster.admission.subject import (
     ContainerImage,
     Subject,
     fresh_images,
-    pull_secrets,
-    service_account,
 )
 from bastide.cluster.admission.words import changed_words, malformed, refusal_of, warnings_of
 from bastide.cluster.admission.world import World

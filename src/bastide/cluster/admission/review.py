@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NoReturn
 
-from bastide.cluster.admission.jsonpatch import Operation
+from bastide.kube.json_patch import Operation
 from bastide.errors import MalformedError
 from bastide.pods.tree import Path, at, shape_of, text
 

@@ -142,18 +142,6 @@ def _may_tolerate(toleration: object) -> bool:
     )
 
 
-def pull_secrets(pod: object) -> tuple[str, ...]:
-    """Names of the pod's pull secrets."""
-    entries = sequence(at(pod, ("spec", "imagePullSecrets")))
-    return tuple(name for entry in entries if (name := text(at(entry, ("name",)))))
-
-
-def service_account(pod: object) -> str:
-    """The pod's service account, by the field's old name too; ``default`` where it names none."""
-    spec = mapping(at(pod, ("spec",)))
-    return text(spec.get("serviceAccountName")) or text(spec.get("serviceAccount")) or "default"
-
-
 def fresh_images(before: Sequence[ContainerImage], after: Sequence[ContainerImage]) -> list[ContainerImage]:
     """Those of ``after`` that no container of the same kind and name had before."""
     known = {(one.path[1], one.ask.name, one.image) for one in before}

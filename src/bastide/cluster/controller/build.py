@@ -10,8 +10,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from bastide.cluster.admission.pinning import Resolver
-from bastide.cluster.admission.policy_file import PolicyFile
+from bastide.cluster.resolving import Resolver
+from bastide.cluster.policy_file import PolicyFile
 from bastide.cluster.controller.following import Following
 from bastide.cluster.controller.gatekeeper import Gatekeeper, World
 from bastide.cluster.controller.metrics import CONTENT_TYPE, Metrics

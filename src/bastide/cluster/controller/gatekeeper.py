@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bastide.cluster.admission.pinning import Resolver, Unresolved, resolve_within
+from bastide.cluster.resolving import Resolver, Unresolved, pull_secrets, resolve_within, service_account
 from bastide.cluster.admission.state import ReportsKept, SignersKept
-from bastide.cluster.admission.subject import pull_secrets, service_account
 from bastide.cluster.controller.gated import GatedPods, digests_of
 from bastide.cluster.controller.patches import annotate, release
 from bastide.cluster.gate.pod import Decision, GateVerdict, judge_pod

@@ -3,7 +3,7 @@
 Source: RFC 6902 (``test``); Kubernetes "Pod Scheduling Readiness" (gates can only be removed).
 """
 
-from bastide.cluster.admission.jsonpatch import Op, Operation
+from bastide.kube.json_patch import Op, Operation
 from bastide.cluster.controller.gated import gate_index, images_of
 from bastide.cluster.gate.names import GATE_ANNOTATION
 from bastide.kube.client import Tree

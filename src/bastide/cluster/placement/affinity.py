@@ -1,4 +1,4 @@
-"""Required node affinity: terms of label and field requirements.
+"""Node affinity, required and preferred: terms of label and field requirements.
 
 Source: Kubernetes documentation, "Assigning Pods to Nodes"; k8s.io/api/core/v1 ``NodeSelector``;
 k8s.io/apimachinery labels.Requirement for what each operator does with an absent label.
@@ -15,6 +15,7 @@ from bastide.pods.tree import Path, dotted
 
 _DIGITS = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _NAME_FIELD = "metadata.name"
+_HEAVIEST = 100
 
 
 class Operator(StrEnum):
@@ -51,8 +52,13 @@ class Requirement:
             case Operator.GT | Operator.LT:
                 return self._compares(seen)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether Gt and Lt have a number to compare with; the API server takes any text, which then never matches."""
+        return self.operator not in (Operator.GT, Operator.LT) or _is_int64(self.values[0])
+
     def _compares(self, seen: str | None) -> bool:
-        if seen is None or not _is_int64(seen):
+        if seen is None or not _is_int64(seen) or not self.is_whole:
             return False
         label, bound = int(seen), int(self.values[0])
         return label > bound if self.operator is Operator.GT else label < bound
@@ -80,6 +86,14 @@ class Term:
         return frozenset.intersection(*named) if named else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """A preferred term and what it weighs, 1 to 100."""
+
+    weight: int
+    term: Term
+
+
 def named_nodes(terms: tuple[Term, ...] | None) -> frozenset[str] | None:
     """The only nodes that can match, where every term names its nodes; else None.
 
@@ -95,7 +109,7 @@ def required_terms(raw: object, path: Path = ()) -> tuple[Term, ...]:
 
     Raises:
         MalformedError: ``cluster.pod.shape``, ``cluster.affinity.terms`` (none given), ``cluster.affinity.operator``,
-            ``cluster.affinity.values`` (too few, too many, or not a number for Gt and Lt),
+            ``cluster.affinity.values`` (too few or too many),
             ``cluster.affinity.field`` (a field other than ``metadata.name``).
     """
     at = (*path, "nodeSelectorTerms")
@@ -103,6 +117,28 @@ def required_terms(raw: object, path: Path = ()) -> tuple[Term, ...]:
     if not terms:
         raise _refusal("terms", "required node affinity needs at least one term", at)
     return tuple(_term(term, (*at, index)) for index, term in enumerate(terms))
+
+
+def preferences(raw: object, path: Path = ()) -> tuple[Preference, ...]:
+    """Read ``preferredDuringSchedulingIgnoredDuringExecution``: weighted terms; an empty one matches no node.
+
+    Raises:
+        MalformedError: as for required terms; ``cluster.affinity.weight`` (not 1 to 100); ``cluster.affinity.values``
+            also for Gt and Lt without a number, with which kube-scheduler cannot score.
+    """
+    return tuple(_preference(one, (*path, index)) for index, one in enumerate(list_at(raw, path)))
+
+
+def _preference(raw: object, path: Path) -> Preference:
+    fields = mapping_at(raw, path)
+    weight = fields.get("weight")
+    if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= _HEAVIEST:
+        raise _refusal("weight", f"expected a weight from 1 to {_HEAVIEST}, saw {weight!r:.60}", (*path, "weight"))
+    term = _term(fields.get("preference"), (*path, "preference"))
+    for one in term.expressions:
+        if not one.is_whole:
+            raise _refusal("values", f"{one.operator} takes a whole number, saw {one.values[0]!r:.60}", path)
+    return Preference(weight=weight, term=term)
 
 
 def _term(raw: object, path: Path) -> Term:
@@ -142,7 +178,7 @@ def _check_values(operator: Operator, values: tuple[str, ...], path: Path) -> No
         case Operator.EXISTS | Operator.DOES_NOT_EXIST:
             wrong = "no value" if values else ""
         case Operator.GT | Operator.LT:
-            wrong = "" if len(values) == 1 and _is_int64(values[0]) else "one whole number of 64 bits"
+            wrong = "" if len(values) == 1 else "one whole number"
     if wrong:
         raise _refusal("values", f"{operator} takes {wrong}, saw {list(values)[:3]}", path)
 

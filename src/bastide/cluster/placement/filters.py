@@ -62,7 +62,7 @@ def _tainted(ask: Requirements, node: Node) -> Reason | None:
         node=node.name,
         plugin="TaintToleration",
         dimension="taint",
-        message=f"node(s) had untolerated taint {{{taints[0].key}: {taints[0].value}}}",
+        message="node(s) had untolerated taint(s)",
         detail=f"no toleration for {', '.join(map(str, taints))}",
     )
 

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bastide.cluster.placement.affinity import Term, required_terms
+from bastide.cluster.placement.affinity import Preference, Term, preferences, required_terms
 from bastide.cluster.placement.fields import list_at, mapping_at, text_at
 from bastide.cluster.placement.requests import CPU, MEMORY, pod_requests, scored_requests
 from bastide.cluster.placement.taints import Taint, Toleration
 from bastide.cluster.placement.unmodelled import rules_not_modelled
 from bastide.pods.resources import EPC
+from bastide.pods.tree import Path
 from bastide.units import format_bytes
 
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 PODS = "pods"
 EPHEMERAL_STORAGE = "ephemeral-storage"
 
@@ -45,6 +48,7 @@ class Requirements:
         scored_memory: bytes that scoring counts.
         node_selector: labels that must be there, sorted.
         affinity: terms of required node affinity, one of which must match; None where there is none.
+        preferred: terms of preferred node affinity with their weights.
         tolerations: taints that the pod bears.
         node_name: set when the manifest names the node itself and passes the scheduler by.
         not_modelled: scheduling rules in use that are not modelled.
@@ -55,6 +59,7 @@ class Requirements:
     scored_memory: int = 0
     node_selector: tuple[tuple[str, str], ...] = ()
     affinity: tuple[Term, ...] | None = None
+    preferred: tuple[Preference, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     node_name: str = ""
     not_modelled: tuple[str, ...] = ()
@@ -70,6 +75,7 @@ class Requirements:
         spec = mapping_at(mapping_at(pod, ()).get("spec"), ("spec",))
         scored = scored_requests(spec)
         selector = mapping_at(spec.get("nodeSelector"), ("spec", "nodeSelector"))
+        required, preferred = _node_affinity(spec)
         tolerations = list_at(spec.get("tolerations"), ("spec", "tolerations"))
         return cls(
             requests=tuple(sorted((name, amount) for name, amount in pod_requests(spec).items() if amount)),
@@ -78,7 +84,8 @@ class Requirements:
             node_selector=tuple(
                 sorted((key, text_at(value, ("spec", "nodeSelector", key))) for key, value in selector.items())
             ),
-            affinity=_required_affinity(spec),
+            affinity=required,
+            preferred=preferred,
             tolerations=tuple(Toleration.parse(one, ("spec", "tolerations", i)) for i, one in enumerate(tolerations)),
             node_name=text_at(spec.get("nodeName"), ("spec", "nodeName")),
             not_modelled=rules_not_modelled(spec),
@@ -159,9 +166,9 @@ class Placement:
     not_modelled: tuple[str, ...] = ()
 
 
-def _required_affinity(spec: dict[str, object]) -> tuple[Term, ...] | None:
-    affinity = mapping_at(spec.get("affinity"), ("spec", "affinity"))
-    node = mapping_at(affinity.get("nodeAffinity"), ("spec", "affinity", "nodeAffinity"))
-    key = "requiredDuringSchedulingIgnoredDuringExecution"
-    raw = node.get(key)
-    return None if raw is None else required_terms(raw, ("spec", "affinity", "nodeAffinity", key))
+def _node_affinity(spec: dict[str, object]) -> tuple[tuple[Term, ...] | None, tuple[Preference, ...]]:
+    path: Path = ("spec", "affinity", "nodeAffinity")
+    node = mapping_at(mapping_at(spec.get("affinity"), path[:2]).get("nodeAffinity"), path)
+    required = node.get(_REQUIRED)
+    terms = None if required is None else required_terms(required, (*path, _REQUIRED))
+    return terms, preferences(node.get(_PREFERRED), (*path, _PREFERRED))

@@ -26,7 +26,6 @@ _SPEC_FIELDS = (
     ("runtimeClassName", "overhead and node selector of the runtime class"),
     ("resources", "pod-level resources"),
 )
-_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _POD_AFFINITIES = (("podAffinity", "pod affinity"), ("podAntiAffinity", "pod anti-affinity"))
 
 
@@ -48,11 +47,7 @@ def rules_not_modelled(spec: dict[str, object]) -> tuple[str, ...]:
 
 
 def _affinity_rules(affinity: dict[str, object]) -> list[str]:
-    found = [f"{words} (spec.affinity.{field})" for field, words in _POD_AFFINITIES if affinity.get(field)]
-    node = mapping_at(affinity.get("nodeAffinity"), ("spec", "affinity", "nodeAffinity"))
-    if node.get(_PREFERRED):
-        found.append(f"preferred node affinity (spec.affinity.nodeAffinity.{_PREFERRED})")
-    return found
+    return [f"{words} (spec.affinity.{field})" for field, words in _POD_AFFINITIES if affinity.get(field)]
 
 
 def _volume_rules(spec: dict[str, object]) -> list[str]:

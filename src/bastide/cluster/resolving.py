@@ -7,10 +7,10 @@ from typing import Final, Protocol
 
 from bastide.errors import BastideError
 from bastide.pods.images import ImageReference
+from bastide.pods.tree import at, mapping, sequence, text
 
 BUDGET: Final = 2.0
 """Seconds for all images of a pod together; the webhook's own time is 10."""
-
 
 MOST_IMAGES: Final = 64
 """Of one pod, as the scanner has it."""
@@ -93,6 +93,18 @@ async def resolve_within(
         return dict.fromkeys(images, Unresolved(code=error.code, message=error.message))
     missing = Unresolved(code="admission.resolve.missing", message="the scanner's answer leaves it out")
     return {image: found.get(image, missing) for image in images}
+
+
+def pull_secrets(pod: object) -> tuple[str, ...]:
+    """Names of the pod's pull secrets."""
+    entries = sequence(at(pod, ("spec", "imagePullSecrets")))
+    return tuple(name for entry in entries if (name := text(at(entry, ("name",)))))
+
+
+def service_account(pod: object) -> str:
+    """The pod's service account, by the field's old name too; ``default`` where it names none."""
+    spec = mapping(at(pod, ("spec",)))
+    return text(spec.get("serviceAccountName")) or text(spec.get("serviceAccount")) or "default"
 
 
 _NO_RESOLVER: Final = Unresolved(

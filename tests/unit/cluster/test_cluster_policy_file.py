@@ -1,7 +1,7 @@
 import pytest
 
-from bastide.cluster.admission import policy_file
-from bastide.cluster.admission.policy_file import PolicyFile
+from bastide.cluster import policy_file
+from bastide.cluster.policy_file import PolicyFile
 from bastide.errors import BastideError
 from bastide.pods.policy import DEFAULT_POLICY, PlainPods
 

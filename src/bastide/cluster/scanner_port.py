@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from bastide.cluster.admission.pinning import BUDGET, Resolved, Unresolved
+from bastide.cluster.resolving import BUDGET, Resolved, Unresolved
 from bastide.errors import ConfigError, MalformedError, UnavailableError
 from bastide.kube.access import ClusterAccess
 from bastide.kube.client import read_tree

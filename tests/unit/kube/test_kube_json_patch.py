@@ -1,6 +1,6 @@
 import copy
 
-from bastide.cluster.admission.jsonpatch import operations_of, pointer
+from bastide.kube.json_patch import operations_of, pointer
 from bastide.pods.edit import Editor
 from support.kube_objects import apply_json_patch
 

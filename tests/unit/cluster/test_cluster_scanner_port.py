@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bastide.cluster.admission.pinning import MOST_IMAGES, Resolved, Unresolved, resolve_within
-from bastide.cluster.admission.scanner_port import ScannerResolver
+from bastide.cluster.resolving import MOST_IMAGES, Resolved, Unresolved, resolve_within
+from bastide.cluster.scanner_port import ScannerResolver
 from bastide.cluster.certificates import begin
 from bastide.errors import ConfigError, UnavailableError
 from bastide.pods.images import ImageReference

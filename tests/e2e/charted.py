@@ -1,0 +1,76 @@
+"""A cluster into which the chart is installed: Services, DNS and a registry beside what `cluster` has."""
+
+from pathlib import Path
+
+import yaml
+
+from e2e import config
+from e2e.api import eventually
+from e2e.box import Box, Part
+from e2e.cluster import EPC_BYTES, Cluster, collection_of
+from e2e.images import layer_of, write_image
+from e2e.registry import Registry
+
+DNS = "localhost/e2e-coredns:1"
+_HERE = Path(__file__).parent
+_DESCRIBE = f"""
+set -eu
+put() {{ mount --bind "$1" "$2"; }}
+mkdir described
+sed 's/^flags.*/& sgx sgx_lc/' /proc/cpuinfo >described/cpuinfo
+put described/cpuinfo /proc/cpuinfo
+echo 6.8.0-e2e >described/osrelease
+put described/osrelease /proc/sys/kernel/osrelease
+# Another machine's than this one's: nobody asks this CPU about SGX then.
+cat /proc/sys/kernel/random/uuid >described/boot_id
+put described/boot_id /proc/sys/kernel/random/boot_id
+cp -a /sys/class/misc described/misc
+mkdir described/misc/sgx_enclave described/misc/sgx_provision
+put described/misc /sys/class/misc
+cp -a /sys/devices/system/node/node0 described/node0 2>described/not-readable || true
+mkdir -p described/node0/x86
+echo {EPC_BYTES} >described/node0/x86/sgx_total_bytes
+put described/node0 /sys/devices/system/node/node0
+"""
+
+
+class ChartCluster(Cluster):
+    """The cluster without an agent of ours; the chart brings one.
+
+    The node is described in the box's own /proc and /sys, because the chart mounts those into the agent.
+    """
+
+    def __init__(self, box: Box, python: Path) -> None:
+        super().__init__(box, python)
+        self.proxy = box.part("kube-proxy", *config.proxy(self._folder))
+        self.registry = Registry(box)
+
+    def start(self) -> None:
+        """Start everything, Services, DNS and the registry too."""
+        super().start()
+        self.proxy.start()
+        self.registry.start()
+        archive = self.box.folder / "images" / "coredns.tar"
+        program = {"coredns": (self.box.binaries / "coredns").read_bytes()}
+        self.import_image(write_image(archive, DNS, layer_of(program), ["/coredns"]))
+        for one in yaml.safe_load_all((_HERE / "coredns.yaml").read_text()):
+            self.api.create(collection_of(one), one)
+        eventually(self._require_dns)
+
+    def helm(self, *arguments: str, timeout: float = 600) -> str:
+        """What the real helm prints, run in the box as administrator."""
+        return self.box.run("helm", "--kubeconfig", self.kubeconfig, *arguments, timeout=timeout)
+
+    def _describe(self) -> None:
+        super()._describe()
+        self.box.run("sh", "-c", f"cd {self.box.folder}\n{_DESCRIBE}")
+
+    def _admit_agent(self) -> None:
+        """The chart does."""
+
+    def _watched(self) -> tuple[Part, ...]:
+        return (*self._parts, self.proxy, self.registry.part)
+
+    def _require_dns(self) -> None:
+        status = self.api.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns")["status"]
+        assert status.get("readyReplicas") == 1, status
