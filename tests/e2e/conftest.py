@@ -13,6 +13,7 @@ import pytest
 from e2e.box import Box
 from e2e.charted import ChartCluster
 from e2e.cluster import EPC_BYTES, Cluster
+from e2e.installed import VALUES, Installed
 
 collect_ignore_glob = [] if os.environ.get("BASTIDE_E2E") == "1" else ["test_*.py"]
 
@@ -66,6 +67,16 @@ def chart_cluster(request: pytest.FixtureRequest, boxes: list[Box]) -> Iterator[
         cluster = ChartCluster(box, Path(sys.executable))
         cluster.start()
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def installed(chart_cluster: ChartCluster) -> Installed:
+    """Bastide by its chart, with everything that is on by default but the attestation service."""
+    release = Installed(chart_cluster)
+    release.build_image()
+    chart_cluster.registry.push_busybox("team/sgx-test:1", {})
+    release.install(VALUES)
+    return release
 
 
 @contextmanager

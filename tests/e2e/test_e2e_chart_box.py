@@ -24,6 +24,6 @@ def test_pods_reach_services_by_name_and_pull_images_from_the_registry(chart_clu
     assert digest in chart_cluster.running("page")["status"]["containerStatuses"][0]["imageID"]
     chart_cluster.create_pod(busybox_pod("reader", ASK))
     chart_cluster.in_phase("reader", "Succeeded")
-    assert chart_cluster.log("reader").endswith("\r\n\r\nfrom the registry\n")
+    assert chart_cluster.log("reader").endswith("\nfrom the registry\n")
     chart_cluster.api.delete(f"{services}/page")
     chart_cluster.remove_all_pods()

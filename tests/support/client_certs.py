@@ -45,8 +45,8 @@ class Issued:
         """A client certificate by this authority."""
         return _made(name, self, names=names, serial=serial, begin=begin, end=end, ca=ca)
 
-    def crl(self, *serials: int, begin: dt.datetime = BEGIN, end: dt.datetime = END) -> bytes:
-        """A revocation list by this authority, PEM."""
+    def crl(self, *serials: int, begin: dt.datetime = BEGIN, end: dt.datetime = END, partial: bool = False) -> bytes:
+        """A revocation list by this authority, PEM; ``partial``: of authorities' certificates only."""
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.certificate.subject)
@@ -56,6 +56,17 @@ class Issued:
         for serial in serials:
             revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(begin).build()
             builder = builder.add_revoked_certificate(revoked)
+        if partial:
+            point = x509.IssuingDistributionPoint(
+                full_name=None,
+                relative_name=None,
+                only_contains_user_certs=False,
+                only_contains_ca_certs=True,
+                only_some_reasons=None,
+                indirect_crl=False,
+                only_contains_attribute_certs=False,
+            )
+            builder = builder.add_extension(point, critical=True)
         return builder.sign(self.key, SHA256()).public_bytes(Encoding.PEM)
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from bastide.cluster.admission import mutate as mutating
 from bastide.cluster.admission import validate as validating
-from bastide.cluster.resolving import Resolved, Resolver, Unresolved
 from bastide.cluster.admission.review import Answer, Envelope, Review
 from bastide.cluster.admission.subject import Subject
-from bastide.cluster.admission.world import Judgement, World
+from bastide.cluster.admission.world import World
 from bastide.cluster.gate.names import SCHEDULING_GATE
+from bastide.cluster.gate.pod import Judgement
 from bastide.cluster.gate.verdict import Standing
+from bastide.cluster.resolving import Resolved, Resolver, Unresolved
 from bastide.errors import BastideError
 from bastide.pods.images import ImageReference
 from bastide.pods.policy import DEFAULT_POLICY, AdmissionPolicy, GateMode, OnMiss, SignerGate

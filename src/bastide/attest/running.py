@@ -12,7 +12,7 @@ from bastide.attest.auditlog import AuditLog
 from bastide.attest.collateral.catalogue import Bundle
 from bastide.attest.doorkeeper import Doorkeeper
 from bastide.attest.issuer import check_issuer
-from bastide.attest.limits import RateLimit
+from bastide.attest.limits import RateLimit, client_name
 from bastide.attest.ports import ChainHead, Clock, CollateralSource, Setting, Store
 from bastide.attest.tenant import Surroundings, Tenant
 from bastide.attest.tenants import Mode, TenantConfig
@@ -77,7 +77,7 @@ class Desk:
 
     def wait(self, client: str, at: float) -> float:
         """Seconds until this client may ask; 0 for now. A client over its limit does not use up its tenant's."""
-        return self._clients.take(client, at) or self._all.take("", at)
+        return self._clients.take(client_name(client), at) or self._all.take("", at)
 
 
 class Service:

@@ -98,6 +98,8 @@ def _digests(pod: Tree) -> set[str]:
 
 
 def _overview(cluster: Cluster, *, as_json: bool) -> int:
+    if cluster.nodes is None and cluster.pods is None:
+        raise _no_rights(cluster)
     now = datetime.now(UTC)
     gate, webhooks, board = gate_of(cluster), webhooks_of(cluster, now), board_of(cluster)
     problems = release_problems(cluster, webhooks, now)
@@ -132,12 +134,18 @@ def _stands_in_the_way(stages: tuple[Stage, ...]) -> bool:
 def _no_pod(cluster: Cluster, namespace: str, pod: str) -> ConfigError:
     """Why nothing can be said: a right is missing, or there is no such pod."""
     if cluster.pods is None or cluster.events is None:
-        rights = ", ".join(one.what for one in cluster.unread if one.forbidden)
-        return ConfigError("doctor.rights", f"pods or events cannot be read: {rights}", hint="give these rights (RBAC)")
+        return _no_rights(cluster)
     names = sorted(name_of(one) for one in cluster.pods if namespace_of(one) == namespace)
     alike = [name for name in names if name.startswith(pod)] or names
     return ConfigError(
         "doctor.pod.unknown",
         f"there is no pod {pod!r} in namespace {namespace!r}, and no event tells that it could not be made",
         hint=f"pods there: {', '.join(alike[:_MOST_NAMED]) or '(none)'}; events are kept for an hour",
+    )
+
+
+def _no_rights(cluster: Cluster) -> ConfigError:
+    rights = ", ".join(one.what for one in cluster.unread if one.forbidden)
+    return ConfigError(
+        "doctor.rights", f"rights are missing: {rights}", hint="give these rights (RBAC), or other access"
     )

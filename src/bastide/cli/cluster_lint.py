@@ -14,8 +14,9 @@ from bastide.cli.failures import EXIT_BAD_INPUT, EXIT_NO, Failure
 from bastide.cli.files import STDIN, name_of, read_file
 from bastide.cli.progress import progress
 from bastide.cli.text import printable
-from bastide.cluster.policy_file import InForce
 from bastide.cluster.lint import LintSettings, Located, lint_manifest
+from bastide.cluster.metrics.question import Metric
+from bastide.cluster.policy_file import InForce
 from bastide.enclave.output import write_whole
 from bastide.errors import BastideError, ConfigError
 from bastide.pods.findings import Severity
@@ -107,7 +108,12 @@ def _check(files: tuple[str, ...], form: str, *, fix: bool, as_diff: bool, as_js
 def _settings(policy: str | None, namespace: str) -> LintSettings:
     parsed = AdmissionPolicy.parse(read_file(policy, largest=MAX_BYTES), name_of(policy)) if policy else DEFAULT_POLICY
     in_force = InForce.of(parsed)
-    return LintSettings(policy=in_force.policy, declared_classes=in_force.declared_classes, namespace=namespace)
+    return LintSettings(
+        policy=in_force.policy,
+        declared_classes=in_force.declared_classes,
+        namespace=namespace,
+        metrics=frozenset(Metric),
+    )
 
 
 def _read(file: str, settings: LintSettings, *, fix: bool, keep_going: bool) -> _Read:

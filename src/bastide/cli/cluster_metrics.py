@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bastide.errors import ConfigError
-from bastide.kube.access import in_cluster, of_kubeconfig
+from bastide.kube.access import ClusterAccess, in_cluster, of_kubeconfig
 
 if TYPE_CHECKING:
     from bastide.cluster.metrics.build import Address, MetricsProcess
@@ -24,6 +24,8 @@ _FILE = click.Path(path_type=Path)
 @click.option("--scaler", metavar="HOST:PORT", default="0.0.0.0:9112", show_default=True, help="For KEDA; '': not.")
 @click.option("--scaler-tls", is_flag=True, help="Serve KEDA by TLS.")
 @click.option("--scaler-client-ca", metavar="FILE", type=_FILE, help="KEDA must show a certificate of these.")
+@click.option("--external-api", metavar="HOST:PORT", default="", help="Serve external.metrics.k8s.io; default: not.")
+@click.option("--check-apiservice", is_flag=True, help="Say whether somebody else serves external metrics, and end.")
 @click.option(
     "--cluster-wide", metavar="NAMESPACE", multiple=True, help="Its ScaledObjects may ask about all namespaces."
 )
@@ -54,6 +56,7 @@ def command(
     listen: str,
     scaler: str,
     scaler_client_ca: Path | None,
+    external_api: str,
     cluster_wide: tuple[str, ...],
     namespace: str,
     service: str,
@@ -69,11 +72,12 @@ def command(
     kubeconfig: Path | None,
     *,
     scaler_tls: bool,
+    check_apiservice: bool,
 ) -> int:
     """Tell autoscalers and Prometheus how much EPC there is, is asked for, is used and is waited for.
 
-    Serves KEDA's external scaler and a page of metrics until told to end. Exit codes: 0 ended by SIGTERM or SIGINT, 2
-    bad input.
+    Serves KEDA's external scaler, a page of metrics and, if asked, the external metrics API, until told to end. Exit
+    codes: 0 ended by SIGTERM or SIGINT, 2 bad input; with --check-apiservice 0 free or ours, 3 somebody else's.
     """
     from bastide.catalogue.lookup import find_class
     from bastide.cluster.metrics import build
@@ -83,6 +87,11 @@ def command(
 
     if scaler_client_ca is not None and not scaler_tls:
         raise ConfigError("cluster.metrics.tls", "expected --scaler-tls with --scaler-client-ca")
+    chance = random.Random().random  # noqa: S311 - jitter, not a secret
+    if check_apiservice:
+        ours = build.check_apiservice(_access(kubeconfig), namespace=namespace, service=service, chance=chance)
+        click.echo("ours" if asyncio.run(ours) else "nobody's")
+        return 0
     agents = build.AGENT_SELECTOR if agent_selector is None else agent_selector
     nodes = build.NODE_SELECTOR if node_selector is None else node_selector
     Selector.parse(nodes)  # a mistake in an option shows at once
@@ -93,6 +102,7 @@ def command(
         scaler=_address(scaler) if scaler else None,
         scaler_tls=scaler_tls,
         scaler_client_ca=scaler_client_ca,
+        external=_address(external_api) if external_api else None,
         cluster_wide=cluster_wide,
         certificates=build.CertificateOptions(
             service=service, secret=secret or f"{service}-tls", folder=certificates, files=tls or None
@@ -103,10 +113,12 @@ def command(
         agent_selector=Selector.parse(agents) if agents else None,
         scrape=ScrapeSettings(port=agent_port, interval=float(interval)),
     )
-    access = of_kubeconfig(kubeconfig) if kubeconfig else in_cluster(os.environ)
-    process = build.MetricsProcess(access, options, chance=random.Random().random)  # noqa: S311 - jitter, not a secret
-    asyncio.run(_until_told(process))
+    asyncio.run(_until_told(build.MetricsProcess(_access(kubeconfig), options, chance=chance)))
     return 0
+
+
+def _access(kubeconfig: Path | None) -> ClusterAccess:
+    return of_kubeconfig(kubeconfig) if kubeconfig else in_cluster(os.environ)
 
 
 async def _until_told(process: "MetricsProcess") -> None:

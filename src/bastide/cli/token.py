@@ -50,7 +50,7 @@ def verify(
     *,
     as_json: bool,
 ) -> int:
-    """Check a token: key, signature, issuer, times, audience. RS256 only; unsigned and draft tokens are refused.
+    """Check a token: key, signature, issuer, times, audience. RS256 and ES256; unsigned and draft tokens are refused.
 
     TOKEN may be a file with the token or with the service's answer, or - for standard input (a token on the command
     line is seen by every user of the machine). Keys come from --jwks or the issuer named, never from where the token

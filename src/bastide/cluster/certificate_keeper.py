@@ -155,7 +155,7 @@ class CertificateKeeper:
             return None
 
     def _understood(self, secret: Tree | None) -> Certificates | None:
-        if secret is None:
+        if secret is None or not secret.get("data"):  # the chart makes it empty, so that uninstalling takes it away
             return None
         try:
             return Certificates.parse(secret)

@@ -37,8 +37,8 @@ from bastide.pods.tree import at, mapping, text
 
 CA_LIFE: Final = timedelta(days=365)
 LEAF_LIFE: Final = timedelta(days=90)
-SKEW: Final = timedelta(hours=1)
-"""Certificates are valid from so long ago: other machines' clocks may be behind."""
+SKEW: Final = timedelta(hours=24)
+"""Certificates are valid from so long ago: the clock of whoever makes them may be ahead of all others."""
 
 MOST_AUTHORITIES: Final = 4
 """Certificates in the bundle: the present one and those before it that have not ended."""
@@ -151,12 +151,13 @@ def next_step(held: Certificates, names: tuple[str, ...], now: datetime, *, publ
         now: the time, UTC.
         published: whether everyone who connects has the present bundle.
     """
-    if is_due(held.bundle[0], now):
+    if is_due(held.bundle[0], now) or _is_of_the_future(held.bundle[0], now):
         return Step.AUTHORITY
     if held.bundle[1:] != _living(held.bundle[1:], held.leaf, now):
         return Step.TRIM
     good = _signed_by(held.leaf, held.bundle[0]) and _names_of(held.leaf) == names and not is_due(held.leaf, now)
-    usable = now < held.leaf.not_valid_after_utc and _names_of(held.leaf) == names
+    usable = _is_valid(held.leaf, now) and _names_of(held.leaf) == names
+    good = good and usable
     # A server that nobody can talk to anyway waits for nobody.
     return Step.LEAF if not good and (published or not usable) else None
 
@@ -178,6 +179,15 @@ def is_due(certificate: x509.Certificate, now: datetime) -> bool:
     """Whether two thirds of the certificate's life are over."""
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     return now >= certificate.not_valid_before_utc + life * 2 / 3
+
+
+def _is_of_the_future(certificate: x509.Certificate, now: datetime) -> bool:
+    """Made by a leader whose clock was ahead by more than ``SKEW``: nobody takes it yet."""
+    return now < certificate.not_valid_before_utc
+
+
+def _is_valid(certificate: x509.Certificate, now: datetime) -> bool:
+    return now < certificate.not_valid_after_utc and not _is_of_the_future(certificate, now)
 
 
 def _living(

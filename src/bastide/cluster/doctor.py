@@ -11,8 +11,8 @@ from bastide.cluster.doctor_read import Cluster, name_of, namespace_of
 from bastide.cluster.doctor_release import Gate
 from bastide.cluster.gate.names import GATE_ANNOTATION, SCHEDULING_GATE
 from bastide.cluster.gate.pod import judge_pod
-from bastide.cluster.gate.report import ImageReport
-from bastide.cluster.gate.trusted import TrustedSigner
+from bastide.cluster.gate.report import object_name
+from bastide.cluster.kept import Court, ReportsKept, SignersKept
 from bastide.errors import MalformedError
 from bastide.kube.client import Tree
 from bastide.pods.findings import Severity
@@ -225,25 +225,20 @@ def _verdict(subject: Subject, cluster: Cluster, gate: Gate) -> tuple[str, ...]:
     """The signer gate's verdict as it would be now, from what could be read."""
     if gate.policy is None or gate.policy.signer_gate.mode is GateMode.OFF or cluster.signers is None:
         return ()
-    signers, reports, broken = [], {}, []
+    signers, images, mode = SignersKept(), ReportsKept(), gate.policy.signer_gate
     for tree in cluster.signers:
-        try:
-            signers.append(TrustedSigner.parse(_said(tree, "TrustedSigner")))
-        except MalformedError as error:
-            broken.append(f"TrustedSigner {name_of(tree)} cannot be read: {error.message}")
+        signers.put(name_of(tree), _said(tree, "TrustedSigner"))
     for digest, tree in cluster.images.items():
-        try:
-            reports[digest] = ImageReport.parse(_said(tree, "EnclaveImage"))
-        except MalformedError as error:
-            broken.append(f"EnclaveImage of {digest} cannot be read: {error.message}")
+        images.put(object_name(digest), _said(tree, "EnclaveImage"))
+    court = Court(signers, images)
     verdict = judge_pod(
         subject.pod,
         namespace=namespace_of(subject.pod),
-        reports=reports,
-        signers=signers,
+        judge=lambda one, namespace: court.judge(one, namespace, mode),
         policy=gate.policy,
     )
-    missing = [f"{image}: not looked into yet" for image in verdict.missing]
+    missing = [f"{image}: not looked into yet" for image in verdict.waits_for]
+    broken = [f"TrustedSigner {name} cannot be read: {fault}" for name, fault in signers.faults.items()]
     return tuple([f"now: {verdict.summary}", *verdict.refusals, *missing, *broken][:MOST_LINES])
 
 
@@ -266,6 +261,8 @@ def _scheduled(pod: Tree, cluster: Cluster, board: Board) -> Stage:
     except MalformedError as error:
         return Stage(name="scheduled", state=State.BAD, message=str(error), hint=error.hint or "")
     unmodelled = tuple(f"not looked at here: {rule}" for rule in placement.not_modelled)
+    if cluster.pods_partial:
+        unmodelled += ("not looked at here: pods of other namespaces, which take room too (right: list pods)",)
     if placement.node is not None:
         said = f"; the scheduler says: {told}" if told else ""
         return Stage(

@@ -54,10 +54,10 @@ class NodeState:
         return Bytes(max(0, self.epc - self.epc_taken))
 
 
-def node_states(nodes: Sequence[Tree], pods: Sequence[Tree]) -> tuple[NodeState, ...]:
-    """The nodes in order of their names."""
+def node_states(nodes: Sequence[Tree], pods: Iterable[tuple[str, Pod]]) -> tuple[NodeState, ...]:
+    """The nodes in order of their names, with what the pods on them (of ``bound``) take."""
     taken: dict[str, dict[str, int]] = {}
-    for node, pod in bound(pods):
+    for node, pod in pods:
         sums = taken.setdefault(node, {})
         for resource, amount in pod.requirements.requests:
             sums[resource] = sums.get(resource, 0) + amount
@@ -147,9 +147,10 @@ class Board:
     """
 
     def __init__(self, nodes: Sequence[Tree], pods: Sequence[Tree]) -> None:
-        self.states = node_states(nodes, pods)
+        placed = tuple(bound(pods))
+        self.states = node_states(nodes, placed)
         self._nodes = tuple(placement_node(node) for node in nodes)
-        self._bound = tuple(pod for _, pod in bound(pods))
+        self._bound = tuple(pod for _, pod in placed)
         self._known: dict[Requirements, Placement] = {}
 
     def placement_of(self, pod: Tree) -> Placement:

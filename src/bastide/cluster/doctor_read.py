@@ -46,6 +46,7 @@ class Cluster:
     Attributes:
         nodes: all nodes.
         pods: all pods, or where that is forbidden those of one namespace.
+        pods_partial: whether ``pods`` are those of one namespace only.
         mutating: MutatingWebhookConfigurations.
         validating: ValidatingWebhookConfigurations.
         signers: TrustedSigner objects.
@@ -59,6 +60,7 @@ class Cluster:
 
     nodes: tuple[Tree, ...] | None = None
     pods: tuple[Tree, ...] | None = None
+    pods_partial: bool = False
     mutating: tuple[Tree, ...] | None = None
     validating: tuple[Tree, ...] | None = None
     signers: tuple[Tree, ...] | None = None
@@ -97,6 +99,7 @@ async def read_cluster(client: ApiClient, *, release: str, namespace: str, secre
     )
     if found.pods is None and namespace:
         found.pods = await reader.list_of(_CORE, "pods", namespace)
+        found.pods_partial = True
     return found
 
 

@@ -75,6 +75,10 @@ class ApiClient:
         """
         return await self._call(Request(method="PUT", path=path, body=json.dumps(body).encode()))
 
+    async def delete(self, path: str) -> None:
+        """Take an object away; errors as ``get``."""
+        await self._call(Request(method="DELETE", path=path))
+
     @asynccontextmanager
     async def watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> AsyncIterator[AsyncIterator[Tree]]:
         """Events of a watch while the context lasts; errors as ``get``, without asking again."""

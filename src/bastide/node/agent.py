@@ -8,6 +8,7 @@ socket is another one or no kubelet listens. A session that ends begins again, f
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bastide.kube.backoff import Backoff
 from bastide.node.cdi import by_cdi, cdi_spec, write_spec
 from bastide.node.devices import DeviceLimits, DeviceOffer, offers
 from bastide.node.epc import NO_RESERVE, epc_capacity
+from bastide.node.folderwatch import FolderWatch
 from bastide.node.inventory import DeviceRole, NodeInventory
 from bastide.node.kubelet.deviceplugin import KUBELET_SOCKET, DevicePlugin, register, serving
 from bastide.node.kubelet.unixsocket import SocketIdentity, socket_address
@@ -34,8 +36,8 @@ class AgentSettings:
         limits: devices offered per resource.
         epc_reserve: bytes of EPC not offered to pods.
         cdi_dir: the container runtime's CDI folder, to give devices by name; None: they are given as they are.
-        hardware_interval: between two looks at the hardware; bounds how late health follows it.
-        socket_interval: between two looks at the sockets; bounds how late a new kubelet is seen.
+        hardware_interval: between two looks at hardware that tells of no change.
+        socket_interval: between two looks at the sockets while the kernel tells of no change in their folder.
         watch_within: a registered kubelet that has not listened for so long is registered with again.
         first_delay: wait after a first failure, doubled after each further one.
         longest_delay: bound of that wait.
@@ -45,8 +47,8 @@ class AgentSettings:
     limits: DeviceLimits = field(default_factory=DeviceLimits)
     epc_reserve: Bytes = NO_RESERVE
     cdi_dir: Path | None = None
-    hardware_interval: float = 1.0
-    socket_interval: float = 0.5
+    hardware_interval: float = 10.0
+    socket_interval: float = 5.0
     watch_within: float = 10.0
     first_delay: float = 0.2
     longest_delay: float = 30.0
@@ -67,6 +69,7 @@ class NodeAgent:
         self._settings = settings
         self._chance = chance
         self._kubelet_socket = settings.plugin_dir / KUBELET_SOCKET
+        self._folder = FolderWatch(lambda: (settings.plugin_dir,))
         self._plugins: dict[str, DevicePlugin] = {}
         self._seen: NodeInventory | None = None
         self._fault = ""
@@ -85,13 +88,15 @@ class NodeAgent:
 
     async def run(self) -> None:
         """Work until cancelled. A node without SGX costs one look at the hardware per interval."""
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                self._follow_hardware(tasks)
-                await asyncio.sleep(self._settings.hardware_interval)
+        with self._folder:
+            async with (
+                aclosing(self._hardware.looks(every=self._settings.hardware_interval)) as looks,
+                asyncio.TaskGroup() as tasks,
+            ):
+                async for inventory in looks:
+                    self._follow_hardware(inventory, tasks)
 
-    def _follow_hardware(self, tasks: asyncio.TaskGroup) -> None:
-        inventory = self._hardware.inventory()
+    def _follow_hardware(self, inventory: NodeInventory, tasks: asyncio.TaskGroup) -> None:
         if inventory == self._seen:
             return  # making hundreds of equal devices every second would be most of what an idle agent does
         self._seen = inventory
@@ -138,7 +143,7 @@ class NodeAgent:
         while True:
             if kubelet := SocketIdentity.of(self._kubelet_socket):
                 return kubelet
-            await asyncio.sleep(self._settings.socket_interval)
+            await self._folder.news(self._settings.socket_interval)
 
     async def _pause(self, seconds: float, kubelet: SocketIdentity) -> None:
         """Wait, but not longer than until there is another kubelet: that one has had no failure yet."""
@@ -148,24 +153,30 @@ class NodeAgent:
             left = end - clock()
             if left <= 0 or SocketIdentity.of(self._kubelet_socket) != kubelet:
                 return
-            await asyncio.sleep(min(left, self._settings.socket_interval))
+            await self._folder.news(min(left, self._settings.socket_interval))
 
     async def _session(self, plugin: DevicePlugin, kubelet: SocketIdentity) -> bool:
         """One registration, until it is worth nothing any more; whether a kubelet ever listened."""
         endpoint = endpoint_of(plugin.resource)
         socket = self._settings.plugin_dir / endpoint
+        lists = plugin.lists
         async with serving(plugin, socket) as ours:
             await register(self._kubelet_socket, endpoint=endpoint, resource=plugin.resource)
             _LOG.info("%s registered with %s", plugin.resource, self._kubelet_socket)
             clock = asyncio.get_running_loop().time
-            listened, last_listened = False, clock()
+            last_listened = clock()
             while self._same_sockets(kubelet, socket, ours):
-                await asyncio.sleep(self._settings.socket_interval)
+                await self._folder.news(self._until_beat())
                 if plugin.watched:
-                    listened, last_listened = True, clock()
+                    last_listened = clock()
                 elif clock() - last_listened > self._settings.watch_within:
                     break
-        return listened
+        return plugin.lists > lists
+
+    def _until_beat(self) -> float:
+        """Seconds until the next look: all sessions look in the same moments, so that they wake the processor once."""
+        interval = self._settings.socket_interval
+        return interval - asyncio.get_running_loop().time() % interval
 
     def _same_sockets(self, kubelet: SocketIdentity, socket: Path, ours: SocketIdentity | None) -> bool:
         return (

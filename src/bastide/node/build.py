@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -18,7 +19,7 @@ from bastide.kube.client import ApiClient, resource_path
 from bastide.node.devices import DeviceLimits
 from bastide.node.epc import NO_RESERVE
 from bastide.node.holders import Held
-from bastide.node.inventory import DeviceRole
+from bastide.node.inventory import DeviceRole, NodeInventory
 from bastide.node.keeper import KeeperSettings, NodeKeeper, release
 from bastide.node.kubelet.unixsocket import SocketIdentity
 from bastide.node.machine.bundle import node_files
@@ -31,7 +32,7 @@ from bastide.units import Bytes
 from bastide.web.pages import Page, web_server
 
 _LOG = logging.getLogger(__name__)
-_LOOK_SECONDS = 0.9
+_LOOK_SECONDS = 10.0
 
 POD_RESOURCES = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 """Where the kubelet serves its pod resources service."""
@@ -52,7 +53,7 @@ class NodeOptions:
         teller: how often pods with more EPC than they asked for are told of.
         listen: host and port of the metrics and health pages.
         root: folder with the node's root file system: ``/``, or where the host's is mounted.
-        parked_interval: seconds between two looks at the hardware of a node without SGX.
+        parked_interval: seconds between two looks at the hardware of a node without SGX that tells of no change.
     """
 
     plugin_dir: Path = Path("/var/lib/kubelet/device-plugins")
@@ -96,8 +97,7 @@ class NodeService:
         host, port = self._options.listen
         pages = {"/metrics": self._metrics, "/healthz": self._health, "/readyz": self._readiness}
         async with web_server(pages, host=host, port=port) as self.port:
-            if not self._has_sgx():
-                await self._park()
+            await self._park()
             self._parts = parts = self._build()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(parts.plugins.run())
@@ -105,17 +105,17 @@ class NodeService:
                     if part is not None:
                         tasks.create_task(part.run())
 
-    def _has_sgx(self) -> bool:
-        return self._hardware.inventory().device_node(DeviceRole.ENCLAVE) is not None
-
     async def _park(self) -> None:
+        """Wait until the node has SGX."""
+        if _has_sgx(self._hardware.inventory()):
+            return
         _LOG.info("no SGX device on this node: parked until one appears")
         if self._client is not None:
             await self._forget(self._client)
-        while True:
-            await asyncio.sleep(self._options.parked_interval)
-            if self._has_sgx():
-                return
+        async with aclosing(self._hardware.looks(every=self._options.parked_interval)) as looks:
+            async for inventory in looks:
+                if _has_sgx(inventory):
+                    return
 
     async def _forget(self, client: ApiClient) -> None:
         """Capacity and labels that this node has from a time when it had SGX would draw pods that cannot run."""
@@ -140,7 +140,7 @@ class NodeService:
         keeper = NodeKeeper(
             self._client,
             options.node_name,
-            inventory=self._hardware.inventory,
+            hardware=self._hardware,
             wanted=agent.epc_capacity,
             chance=self._chance,
             settings=options.keeper,
@@ -210,6 +210,10 @@ class NodeService:
         if keeper and not keeper.ready:
             missing.append(f"node object: {keeper.fault or 'EPC or devices are not allocatable yet'}")
         return tuple(missing)
+
+
+def _has_sgx(inventory: NodeInventory) -> bool:
+    return inventory.device_node(DeviceRole.ENCLAVE) is not None
 
 
 def build_node(access: ClusterAccess | None, options: NodeOptions, *, chance: Callable[[], float]) -> NodeService:

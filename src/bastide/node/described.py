@@ -1,5 +1,9 @@
 """Hardware that someone describes: the lab's nodes, and tests."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+
 from bastide.node.inventory import (
     AesmSocket,
     CpuFeatures,
@@ -45,11 +49,23 @@ class DescribedHardware:
 
     def __init__(self, inventory: NodeInventory) -> None:
         self._inventory = inventory
+        self._changed = asyncio.Event()
 
     def inventory(self) -> NodeInventory:
         """What was described last."""
         return self._inventory
 
+    async def looks(self, *, every: float) -> AsyncGenerator[NodeInventory, None]:
+        """See ``Hardware``."""
+        while True:
+            changed = self._changed
+            yield self._inventory
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every):
+                    await changed.wait()
+
     def describe(self, inventory: NodeInventory) -> None:
         """From now on the node has ``inventory``: a driver that unloads, a daemon that starts."""
         self._inventory = inventory
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from bastide.errors import BastideError, ConflictError
@@ -16,7 +16,6 @@ from bastide.kube.backoff import Backoff
 from bastide.kube.client import ApiClient, Patch, Tree, resource_path
 from bastide.kube.follow import Change, Changed, Follower, FollowSettings, Listed
 from bastide.node.contest import Contest, Patience
-from bastide.node.inventory import NodeInventory
 from bastide.node.nodeobject import (
     FIELD_MANAGER,
     STARTUP_TAINT,
@@ -30,6 +29,7 @@ from bastide.node.nodeobject import (
     labels_patch,
     taint_removal,
 )
+from bastide.node.ports import Hardware
 from bastide.pods.tree import at, mapping, sequence, text
 from bastide.units import Bytes
 
@@ -45,7 +45,7 @@ class KeeperSettings:
     Attributes:
         with_nfd_labels: also write the labels of NFD and Intel's operator.
         startup_taint: key of the taint to remove once the node is ready.
-        interval: between two looks at the hardware.
+        interval: between two looks at hardware that tells of no change.
         resync: between two fresh reads of the node, for a watch that went silent.
         patience: when to leave something to others.
         follow: of the watch.
@@ -53,7 +53,7 @@ class KeeperSettings:
 
     with_nfd_labels: bool = False
     startup_taint: str = STARTUP_TAINT
-    interval: float = 1.0
+    interval: float = 30.0
     resync: float = 30.0
     patience: Patience = field(default_factory=Patience)
     follow: FollowSettings = field(default_factory=FollowSettings)
@@ -86,7 +86,7 @@ class NodeKeeper:
     Args:
         client: of the API server.
         name: of the node.
-        inventory: what the hardware is now.
+        hardware: of the node.
         wanted: EPC that the node should offer now, in bytes.
         chance: random numbers in [0, 1) for the back-off.
     """
@@ -96,14 +96,14 @@ class NodeKeeper:
         client: ApiClient,
         name: str,
         *,
-        inventory: Callable[[], NodeInventory],
+        hardware: Hardware,
         wanted: Callable[[], Bytes],
         chance: Callable[[], float],
         settings: KeeperSettings | None = None,
     ) -> None:
         self._client = client
         self._path = resource_path("api", "v1", "nodes", name)
-        self._inventory = inventory
+        self._hardware = hardware
         self._wanted = wanted
         self._settings = settings or KeeperSettings()
         self._backoff = Backoff(first=0.5, longest=30.0, chance=chance)
@@ -136,16 +136,20 @@ class NodeKeeper:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
             tasks.create_task(self._read_anew())
+            tasks.create_task(self._follow_hardware())
             while True:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._settings.interval):
-                        await self._news.wait()
+                await self._news.wait()
                 self._news.clear()
                 await self._guarded("write", self._assert_all)
 
     async def _follow(self) -> None:
         while True:
             await self._guarded("follow", self._follow_once)
+
+    async def _follow_hardware(self) -> None:
+        async with aclosing(self._hardware.looks(every=self._settings.interval)) as looks:
+            async for _ in looks:
+                self._news.set()
 
     async def _follow_once(self) -> None:
         async for event in self._follower.events():
@@ -185,6 +189,7 @@ class NodeKeeper:
                 _LOG.warning("%s", error)
             self._faults[name] = str(error)
             await asyncio.sleep(self._backoff.next_delay())
+            self._news.set()
         else:
             self._faults.pop(name, None)
 
@@ -192,7 +197,7 @@ class NodeKeeper:
         """Write whatever is not as it should be, one thing after the other, each on top of the answer before."""
         if self._node is None:
             return
-        inventory, wanted = self._inventory(), self._wanted()
+        inventory, wanted = self._hardware.inventory(), self._wanted()
         capacity = capacity_patch(self._node, wanted)
         if capacity is None:
             self._stood = wanted

@@ -1,5 +1,6 @@
 """What the node room needs from outside: the hardware; and its own edge towards the kubelet."""
 
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from bastide.node.inventory import NodeInventory
@@ -16,9 +17,15 @@ class Hardware(Protocol):
     def inventory(self) -> NodeInventory:
         """What the node has at this moment.
 
-        Asked every second or so by the agent, on the event loop: answers within a millisecond, from local sources.
-        Never raises: a source that is missing, forbidden or unreadable counts as absent, so that the agent offers
-        nothing that it has not seen.
+        Asked on the event loop: answers within a millisecond, from local sources. Never raises: a source that is
+        missing, forbidden or unreadable counts as absent, so that the agent offers nothing that it has not seen.
+        """
+        ...
+
+    def looks(self, *, every: float) -> AsyncGenerator[NodeInventory, None]:
+        """What the node has: now, as soon as devices or sockets come and go, and else every ``every`` seconds.
+
+        Never ends; an inventory may equal the one before. Who has enough closes it (``contextlib.aclosing``).
         """
         ...
 

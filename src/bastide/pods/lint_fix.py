@@ -215,15 +215,17 @@ class _Fixer:
         """Rewrite every foreign ask of the document's pods."""
         for workload in workloads(document):
             request = sgx_request(workload.pod)
-            wrong = {problem.path for problem in request.problems}
             for container in request.containers:
+                depth = len(container.path)
+                is_wrong = any(problem.path[:depth] == container.path for problem in request.problems)
                 for ask in container.asks:
                     dialect = dialect_of(ask.resource)
                     if dialect is None or dialect.canonical == ask.resource:
                         continue
                     path = workload.pod_path + ask.path
-                    if ask.path in wrong:
-                        self._leave(document, path, ask, "it is wrong as it is: see the finding about it")
+                    if is_wrong:
+                        reason = "what the container asks is wrong as it is: see the findings about it"
+                        self._leave(document, path, ask, reason)
                     else:
                         self._rewrite(document, path, ask, dialect)
 
@@ -279,11 +281,9 @@ class _Fixer:
 def _edit(event: Event, words: str, content: str, *, quote: bool = False) -> tuple[tuple[int, int], str] | None:
     """The replacement of one scalar, in the quotes that it has; None where the text is not what was expected.
 
-    An anchored value is left alone: other places show it too.
+    So an anchored value (``&a 10``) is left alone: other places show it too.
     """
-    if not isinstance(event, ScalarEvent) or event.anchor is not None or event.start_mark is None:
-        return None
-    if event.end_mark is None:
+    if not isinstance(event, ScalarEvent) or event.start_mark is None or event.end_mark is None:
         return None
     begin, end = event.start_mark.index, event.end_mark.index
     written = content[begin:end]
@@ -308,21 +308,24 @@ def _same_meaning(before: tuple[Document, ...], fixed: bytes, name: str) -> bool
     return [_meaning(one.value) for one in before] == [_meaning(one.value) for one in after]
 
 
-def _meaning(tree: object) -> object:
-    """A tree in which every ask has its canonical name and its amount as a number, wherever it stands."""
+def _meaning(tree: object, *, is_resources: bool = False) -> object:
+    """A tree in which every ask has its canonical name and its amount as a number; elsewhere names are just names."""
     if isinstance(tree, list):
         return [_meaning(item) for item in tree]
     if not isinstance(tree, dict):
         return tree
-    return [_entry(key, value) for key, value in tree.items()]
+    return [
+        _ask(key, value) if is_resources else (key, _meaning(value, is_resources=key in ("limits", "requests")))
+        for key, value in tree.items()
+    ]
 
 
-def _entry(key: str, value: object) -> tuple[str, object]:
-    dialect = dialect_of(key)
+def _ask(resource: str, quantity: object) -> tuple[str, object]:
+    dialect = dialect_of(resource)
     if dialect is None:
-        return key, _meaning(value)
+        return resource, _meaning(quantity)
     try:
-        amount = epc_of(key, value).bytes if dialect.counts_epc else device_count(key, value)
+        amount = epc_of(resource, quantity).bytes if dialect.counts_epc else device_count(resource, quantity)
     except MalformedError:
-        return key, value
+        return resource, quantity
     return dialect.canonical, amount

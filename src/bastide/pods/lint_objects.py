@@ -76,7 +76,8 @@ def autoscaler(tree: object, offered: Collection[str]) -> Iterator[Finding]:
     """A HorizontalPodAutoscaler that is to follow EPC and cannot.
 
     Codes: ``hpa.resource-epc`` (Kubernetes has no such resource metric), ``hpa.foreign-metric`` (a metric about SGX
-    that Bastide does not serve).
+    that Bastide does not serve), ``hpa.target-type`` (ours are sums over pods: a target for all of them, instead of
+    each, never settles).
 
     Args:
         tree: the object.
@@ -89,6 +90,13 @@ def autoscaler(tree: object, offered: Collection[str]) -> Iterator[Finding]:
             if source in _RESOURCE_METRICS and looks_like_sgx(text(at(asked, ("name",)))):
                 yield _resource_metric((*here, "name"), text(at(asked, ("name",))))
             name = text(at(asked, ("metric", "name")))
+            if name in offered and at(asked, ("target", "type")) == "Value":
+                yield warn(
+                    "hpa.target-type",
+                    (*here, "target", "type"),
+                    f"the metric {name!r} is a sum over pods: with a target of type Value it grows with the replicas",
+                    "write type: AverageValue and averageValue: <what is wanted of each pod>",
+                )
             about_sgx = "sgx" in name.lower() or "epc" in name.lower()
             if source in _NAMED_METRICS and about_sgx and name not in offered:
                 yield warn(

@@ -73,7 +73,6 @@ _FORKING: Final = (
 _WORD: Final = re.compile(r"[^\s;&|()<>'\"`]+")
 _NAME_PART: Final = re.compile(r"[a-z0-9]+")
 _MOST_WORDS: Final = 2000
-_LONGEST_ARGUMENT: Final = 10_000
 
 
 def processes(pod: object, request: SgxRequest, known: Mapping[Path, Enabler] | None = None) -> Iterator[Finding]:
@@ -138,7 +137,7 @@ def _command_line(container: object) -> tuple[str, list[str]]:
     for key in ("command", "args"):
         for argument in sequence(at(container, (key,))):
             first = first or key
-            found = (match.group() for match in _WORD.finditer(text(argument)[:_LONGEST_ARGUMENT]))
+            found = (match.group() for match in _WORD.finditer(text(argument)))
             words += islice(found, _MOST_WORDS - len(words))
     return first, words
 

@@ -102,6 +102,10 @@ _TOLD: Final = {
         "An autoscaler follows EPC as a Resource metric",
         "Kubernetes measures cpu and memory only. Use an External metric of `bastide cluster metrics`, or KEDA.",
     ),
+    "hpa.target-type": (
+        "An autoscaler takes a sum over pods for one value",
+        "With a target of type Value the metric grows with the replicas. Use AverageValue.",
+    ),
     "image.digest": ("An image digest is malformed", "Write name@sha256:<64 hex digits>."),
     "image.missing": ("A container names no image", "Write image: registry/name@sha256:<64 hex digits>."),
     "image.mutable-tag": (

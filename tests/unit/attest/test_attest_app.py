@@ -388,6 +388,8 @@ def test_too_many_requests_of_one_client_do_not_hold_up_another(serve: Callable[
         refused = await client.send("GET", path, client="10.0.0.1")
         assert int(refused.headers["retry-after"]) >= 1
         assert (await client.send("GET", path, client="10.0.0.2")).status == 200
+        codes = [(await client.send("GET", path, client=f"2001:db8::{number}")).status for number in range(TRIES)]
+        assert codes == [200, 200, 429], "addresses are cheap"
         assert (await client.send("GET", "/healthz", client="10.0.0.1")).status == 200
 
     serve(work, tenant(rates=Rates(client=0.01, burst=200.0)))

@@ -55,6 +55,15 @@ def test_a_whole_log_is_0_and_a_changed_one_3(data: Path, capsys: pytest.Capture
     assert [fault["name"] for fault in chain["faults"]] == ["audit.changed"]
 
 
+def test_a_gap_is_3(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    connection = sqlite3.connect(data / "attest.sqlite")
+    connection.execute("DELETE FROM audit_record WHERE seq = 2")
+    connection.commit()
+    connection.close()
+    assert _audit("verify", "--data", data) == 3
+    assert "NOT WHOLE" in capsys.readouterr().out
+
+
 def test_an_export_verifies_and_its_last_line_shows_a_cut_later(
     data: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

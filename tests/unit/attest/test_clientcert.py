@@ -1,6 +1,5 @@
 """Administrators' client certificates, after TLS has let them in."""
 
-import os
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -119,11 +118,13 @@ def test_a_list_is_read_again_when_it_changes_and_a_broken_one_is_passed_over(tm
     assert _refused(GOOD, rule) == "revoked"
 
 
-@pytest.mark.parametrize("content", [b"", b"none", b"-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"none", b"-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n", CA.crl(partial=True)]
+)
 def test_refuses_to_start_with_what_is_no_list(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConfigError, match=r"attest\.certificate\.crl"):
         _rule(tmp_path / "crl", content)
-    os.unlink(tmp_path / "crl")
+    (tmp_path / "crl").unlink()
     with pytest.raises(ConfigError, match=r"file\.unreadable"):
         RevocationFile(tmp_path / "crl")
 

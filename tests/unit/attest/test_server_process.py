@@ -1,6 +1,7 @@
 """The service as a process of its own: killed, stopped, refused."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -42,6 +43,25 @@ def test_a_stopped_server_ends_well_and_signs_where_its_log_ends(tmp_path: Path)
         assert server.process.wait(WAIT) == 0
     report = json.loads(audit("verify", "--json", "--data", str(tmp_path / "data")).stdout)
     assert [(chain["records"], chain["checkpoints"]) for chain in report["chains"]] == [(2, 1)]
+
+
+def test_a_full_disk_gives_503_until_there_is_room_again_and_the_log_stays_whole(tmp_path: Path) -> None:
+    path, body = "/simulation/attest/SgxEnclave", attest_body()
+    with running(tmp_path) as server:
+        assert server.send("POST", path, body)[0] == 200
+        before = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, before[1]))  # no file grows any more
+        for _ in range(3):
+            status, text = server.send("POST", path, body)
+            assert (status, json.loads(text)["error"]["code"]) == (503, "ServiceUnavailable")
+            assert b"eyJ" not in text, "no token without its record"
+        assert server.send("GET", "/simulation/certs")[0] == 200
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, before)
+        assert server.send("POST", path, body)[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(WAIT) == 0
+    (chain,) = json.loads(audit("verify", "--json", "--data", str(tmp_path / "data")).stdout)["chains"]
+    assert (chain["records"], chain["whole"]) == (3, True)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from bastide.errors import ConfigError, PolicyError
 from bastide.policy import parse
 from support import sgx_values
 from support.attest_server import tenant_file
+from support.client_certs import authority
 from support.signers import policy_signer
 
 URL = "https://attest.example.org"
@@ -72,12 +73,58 @@ def test_reads_everything(tmp_path: Path) -> None:
             '[[admin]]\nissuer="i"\naudience="a"\njwks="admins.json"\nclaims={sub="x"}\nrole="god"\n',
             "attest.tenant.file",
         ),
+        ('[[admin]]\naudience="a"\njwks="admins.json"\nclaims={sub="x"}\n', "attest.tenant.admin"),
+        ('[[admin]]\nissuer="i"\njwks="admins.json"\nclaims={sub="x"}\n', "attest.tenant.admin"),
+        ('[[admin]]\nissuer="i"\naudience="a"\njwks="admins.json"\n', "attest.tenant.admin"),
+        ('[[admin]]\nissuer="i"\naudience="a"\njwks="admins.json"\nclaims={sub=7}\n', "attest.tenant.admin"),
+        ('[[admin]]\nissuer="i"\naudience="a"\njwks="admins.json"\nclaims={a={}}\n', "attest.tenant.admin"),
+        ('[[admin]]\nissuer="i"\naudience="a"\njwks="admins.json"\nclaims={a={b={}}}\n', "attest.tenant.admin"),
+        (
+            '[[admin]]\nissuer="i"\naudience="a"\njwks="admins.json"\nclaims={a.b.c.d.e.f.g.h.i="x"}\n',
+            "attest.tenant.admin",
+        ),
+        ('[[admin]]\nissuer="http://i"\naudience="a"\nclaims={sub="x"}\n', "token.issuer.url"),
+        ('[[admin]]\nissuer="https://i"\naudience="a"\nca_file="blue.toml"\nclaims={sub="x"}\n', "token.issuer.ca"),
+        ('[[admin]]\nclient_ca="ca.pem"\n', "attest.tenant.admin"),
+        ('[[admin]]\nclient_ca="ca.pem"\ncertificate={}\n', "attest.tenant.admin"),
+        ('[[admin]]\nclient_ca="ca.pem"\ncertificate={ip="1.2.3.4"}\n', "attest.tenant.admin"),
+        ('[[admin]]\nclient_ca="ca.pem"\ncertificate={dns=""}\n', "attest.tenant.admin"),
+        ('[[admin]]\nclient_ca="ca.pem"\ncertificate={dns="x"}\nissuer="i"\n', "attest.tenant.admin"),
+        ('[[admin]]\nclient_ca="ca.pem"\ncertificate={dns="x"}\nclaims={sub="x"}\n', "attest.tenant.admin"),
+        ('[[admin]]\nclient_ca="absent.pem"\ncertificate={dns="x"}\n', "file.unreadable"),
+        ('[[admin]]\nclient_ca="blue.toml"\ncertificate={dns="x"}\n', "attest.tenant.signers"),
+        ('[[admin]]\nclient_ca="leaf.pem"\ncertificate={dns="x"}\n', "attest.certificate.authority"),
+        ('[[admin]]\nclient_ca="ca.pem"\nclient_crl="ca.pem"\ncertificate={dns="x"}\n', "attest.certificate.crl"),
+        (
+            '[[admin]]\nissuer="i"\naudience="a"\njwks="admins.json"\nclaims={sub="x"}\ncertificate={dns="x"}\n',
+            "attest.tenant.admin",
+        ),
     ],
 )
 def test_refuses_a_file_with_a_mistake(tmp_path: Path, text: str, code: str) -> None:
+    certified = authority()
+    (tmp_path / "ca.pem").write_bytes(certified.pem)
+    (tmp_path / "leaf.pem").write_bytes(certified.issue().pem)
     with pytest.raises(ConfigError) as caught:
         _config(tmp_path, text)
     assert caught.value.code == code
+
+
+def test_reads_administrators_of_every_kind(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(authority().pem)
+    account = 'claims = { sub = "a", "kubernetes.io" = { serviceaccount = { name = "policies" } } }\n'
+    text = (
+        '[[admin]]\nissuer = "https://cluster.example.org"\naudience = "bastide"\n' + account + "[[admin]]\n"
+        'issuer = "https://cluster.example.org"\naudience = "bastide"\nrole = "reader"\nclaims = { sub = "b" }\n'
+        '[[admin]]\nclient_ca = "ca.pem"\ncertificate = { dns = "ops.example.org" }\nrole = "reader"\n'
+    )
+    config = tenant_config("blue", tenant_file(tmp_path, "blue", text), public_url=URL)
+    first, second = config.admins[:2]
+    assert first.claims == {"sub": "a", "kubernetes.io": {"serviceaccount": {"name": "policies"}}}
+    assert first.keys is second.keys, "one issuer is asked once"
+    assert second.keys is not config.admins[2].keys
+    (rule,) = config.certificate_admins
+    assert (rule.names, rule.role, rule.revocation) == ({"dns": "ops.example.org"}, Role.READER, None)
 
 
 @pytest.mark.parametrize("name", ["", "Blue", "a/b", "..", "attest", "metrics", "-a", "a" * 64, "a.b"])

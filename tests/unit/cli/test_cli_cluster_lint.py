@@ -11,9 +11,8 @@ import pytest
 from bastide.cluster.gate.report import ImageReport, ManifestReport
 from support.commands import Json, bastide, refused
 from support.enclave_files import signed_intel_enclave
-from support.gate import enclave, report
+from support.gate import DIGEST, enclave, report
 from support.images import Member, layout, tar
-from support.reviews import DIGEST
 
 PINNED = f"registry.example/demo@{DIGEST}"
 GOOD = f"""\
@@ -288,3 +287,12 @@ def test_sarif_of_nothing_found_is_a_run_without_results(file: Path) -> None:
 def test_hostile_names_cannot_move_the_terminal(file: Path) -> None:
     file.write_text(REFUSED.replace("good", '"\\x1b[2Jx"'))
     assert "\x1b" not in bastide("cluster", "lint", file).out
+
+
+@pytest.mark.parametrize(("name", "codes"), [("bastide_epc_use", []), ("sgx_epc_used", ["hpa.foreign-metric"])])
+def test_autoscalers_are_compared_with_the_metrics_that_bastide_serves(file: Path, name: str, codes: list[str]) -> None:
+    file.write_text(
+        "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec:\n  metrics:\n"
+        f"  - {{type: External, external: {{metric: {{name: {name}}}, target: {{type: AverageValue}}}}}}\n"
+    )
+    assert [one["code"] for one in bastide("cluster", "lint", file, "--json").json["findings"]] == codes

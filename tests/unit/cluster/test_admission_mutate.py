@@ -2,9 +2,9 @@ import asyncio
 
 import pytest
 
-from bastide.cluster.resolving import Resolved, Unresolved, resolve_within
 from bastide.cluster.admission.review import Refused
 from bastide.cluster.admission.subject import MOST_CONTAINERS
+from bastide.cluster.resolving import Resolved, Unresolved, resolve_within
 from bastide.errors import UnavailableError
 from bastide.pods.images import ImageReference
 from bastide.pods.policy import PrivilegedPods

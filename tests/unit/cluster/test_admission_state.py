@@ -3,11 +3,12 @@ import logging
 
 import pytest
 
-from bastide.cluster.admission import state
-from bastide.cluster.admission.state import ClusterState, Court, NodesKept, ReportsKept, SignersKept
+from bastide.cluster import kept
+from bastide.cluster.admission.state import ClusterState, NodesKept
 from bastide.cluster.admission.subject import Subject
 from bastide.cluster.gate.report import object_name
 from bastide.cluster.gate.verdict import Standing
+from bastide.cluster.kept import Court, ReportsKept, SignersKept
 from bastide.kube.client import ApiClient
 from bastide.kube.follow import FollowSettings
 from bastide.pods.policy import GateMode, SignerGate
@@ -98,7 +99,7 @@ def test_a_verdict_is_made_once_and_again_when_anything_under_it_changes():
 
 
 def test_the_memory_for_verdicts_is_bounded(monkeypatch):
-    monkeypatch.setattr(state, "MOST_VERDICTS", 3)
+    monkeypatch.setattr(kept, "MOST_VERDICTS", 3)
     court, _, _ = _court()
     for number in range(10):
         court.judge(_one(), f"n{number}", GATE)
@@ -203,7 +204,8 @@ def test_what_a_new_list_leaves_out_is_gone(kind):
     trees = {"nodes": _node("1Mi"), "trustedsigners": trusted_tree(), "enclaveimages": report(enclave()).build()}
     tree = trees[kind]
     tree["metadata"]["name"] = object_name(DIGEST)
+    kept_there = {"nodes": cluster.nodes, "trustedsigners": cluster.signers, "enclaveimages": cluster.images}[kind]
     cluster._saw(kind, Listed(objects=(tree,)))
-    assert cluster._kept[kind].names()
+    assert kept_there.names()
     cluster._saw(kind, Listed(objects=()))
-    assert cluster._kept[kind].names() == ()
+    assert kept_there.names() == ()

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from bastide.cluster.admission.review import Refused
-from bastide.cluster.admission.world import Judgement
 from bastide.cluster.gate.needs import EnclaveNeed
+from bastide.cluster.gate.pod import Judgement
 from bastide.cluster.gate.verdict import Standing
 from bastide.pods.images import ImageReference
 from bastide.pods.normalise import admit

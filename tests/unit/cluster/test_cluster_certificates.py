@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from bastide.cluster.certificates import (
     CA_LIFE,
     LEAF_LIFE,
     MOST_AUTHORITIES,
+    SKEW,
     Certificates,
     Step,
     begin,
@@ -57,7 +59,7 @@ def test_a_secret_gives_back_what_was_put_in():
 
 def test_each_certificate_is_renewed_after_two_thirds_of_its_life():
     held = begin(NAMES, NOW)
-    assert _step(held, NOW + LEAF_LIFE * 2 / 3 - timedelta(hours=2)) is None
+    assert _step(held, NOW + LEAF_LIFE * 2 / 3 - SKEW) is None
     assert _step(held, NOW + LEAF_LIFE * 2 / 3 + timedelta(hours=2)) is Step.LEAF
     assert _step(held, NOW + CA_LIFE * 2 / 3 + timedelta(hours=2)) is Step.AUTHORITY
 
@@ -90,9 +92,27 @@ def test_a_server_that_nobody_could_talk_to_waits_for_nobody():
     assert _step(held, ended, published=False) is Step.LEAF
 
 
-def test_a_clock_that_is_behind_renews_nothing():
-    held = begin(NAMES, NOW)
-    assert _step(held, NOW - timedelta(days=30)) is None
+def test_a_clock_that_is_ahead_by_less_than_a_day_harms_nobody():
+    ahead = begin(NAMES, NOW + SKEW - timedelta(minutes=1))
+    assert ahead.leaf.not_valid_before_utc < NOW
+    assert ahead.bundle[0].not_valid_before_utc < NOW
+    assert _step(ahead, NOW) is None
+
+
+def test_certificates_of_a_clock_far_ahead_are_made_anew_by_whoever_leads_next():
+    held = begin(NAMES, NOW + timedelta(days=30))
+    assert _step(held, NOW, published=False) is Step.AUTHORITY
+    held = take(Step.AUTHORITY, held, NAMES, NOW)
+    assert _step(held, NOW, published=False) is Step.LEAF
+    held = take(Step.LEAF, held, NAMES, NOW)
+    assert held.leaf.not_valid_before_utc < NOW < held.leaf.not_valid_after_utc
+    assert _trusts(held.bundle[0].public_bytes(Encoding.PEM), held.leaf)
+
+
+def test_certificates_of_a_clock_that_is_behind_are_good_for_the_others():
+    held = begin(NAMES, NOW - timedelta(days=20))
+    assert held.leaf.not_valid_before_utc < NOW < held.leaf.not_valid_after_utc
+    assert _step(held, NOW) is None
 
 
 def test_the_bundle_stays_small_and_keeps_the_authority_that_is_in_use():

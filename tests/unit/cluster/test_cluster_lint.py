@@ -10,7 +10,7 @@ from bastide.enclave.image import EnclaveKind
 from bastide.errors import MalformedError
 from bastide.pods.policy import AdmissionPolicy, PlainPods
 from bastide.units import GIB, MIB, Bytes
-from support.reviews import DIGEST
+from support.gate import DIGEST
 from support.vectors import vectors
 
 SETTINGS = LintSettings(declared_classes={})

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bastide.cluster.certificates import begin
 from bastide.cluster.resolving import MOST_IMAGES, Resolved, Unresolved, resolve_within
 from bastide.cluster.scanner_port import ScannerResolver
-from bastide.cluster.certificates import begin
 from bastide.errors import ConfigError, UnavailableError
 from bastide.pods.images import ImageReference
 from support.api_server import api_server

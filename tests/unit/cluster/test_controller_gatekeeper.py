@@ -4,9 +4,9 @@ import pytest
 from click.testing import CliRunner
 
 from bastide.cli.cluster_controller import command
-from bastide.cluster.admission.state import ReportsKept, SignersKept
 from bastide.cluster.controller.gated import GatedPods
 from bastide.cluster.controller.gatekeeper import Gatekeeper, Outcome, World
+from bastide.cluster.kept import GateFacts
 from bastide.errors import ConfigError, UnavailableError
 from bastide.kube.client import ApiClient
 from bastide.kube.events import EventRecorder
@@ -23,17 +23,16 @@ GATE = {"name": "bastide.dev/enclave-inspection"}
 def gatekeeper(api, may_act):
     world = World(
         pods=GatedPods(),
-        signers=SignersKept(),
-        images=ReportsKept(),
+        facts=GateFacts(),
         policy=lambda: AdmissionPolicy(signer_gate=SignerGate(mode=GateMode.ENFORCE)),
         may_act=may_act,
     )
     tree = pod(container(image=f"{REPOSITORY}@{DIGEST}"), schedulingGates=[GATE])
     tree["metadata"] = {"name": "app", "namespace": "a", "uid": "u"}
     world.pods.put(tree)
-    world.signers.put("payments", trusted_tree())
+    world.facts.signers.put("payments", trusted_tree())
     facts = report(enclave()).build()
-    world.images.put(facts["metadata"]["name"], facts)
+    world.facts.images.put(facts["metadata"]["name"], facts)
     client = ApiClient(api.access, chance=lambda: 0.0)
     return Gatekeeper(client, world, None, EventRecorder(client, "x", "y", clock=time.monotonic))
 

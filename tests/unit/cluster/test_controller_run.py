@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from bastide.cluster.resolving import Resolved, Unresolved
 from bastide.cluster.controller.build import ControllerOptions, build_controller
+from bastide.cluster.resolving import Resolved, Unresolved
 from bastide.kube.follow import FollowSettings
 from bastide.kube.lease import LeaseSettings
 from support.api_server import api_server
@@ -161,7 +161,7 @@ def test_a_refused_pod_stays_gated_and_says_why_and_what_to_correct(tmp_path, ow
             assert is_gated(kept)
             reason, note = events(kept)[0]
             assert reason == "EnclaveRefused"
-            assert note.startswith(f"the pod stays unscheduled ({words}): {IMAGE}: enclave.svn: ")
+            assert note.startswith(f"the pod stays unscheduled ({words}): container 'app': {IMAGE}: enclave.svn: ")
             assert annotation(kept).startswith("enforce: refused: ")
 
     facts = report(enclave()).build()

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from bastide.cluster.gate.needs import EnclaveNeed, epc_findings
-from bastide.cluster.gate.pod import Decision, GateVerdict, decide, judge_pod
-from bastide.cluster.gate.report import ImageReport
-from bastide.cluster.gate.trusted import TrustedSigner
+from bastide.cluster.gate.pod import Decision, GateVerdict, judge_pod
+from bastide.cluster.gate.report import ImageReport, object_name
+from bastide.cluster.kept import GateFacts
 from bastide.pods.policy import AdmissionPolicy, GateMode, SignerGate
 from bastide.pods.request import sgx_request
 from bastide.units import MIB, Bytes
@@ -22,13 +22,12 @@ NONE = report()
 def judged(
     tree: Tree, *reports: ImageReport, mode: GateMode = GateMode.ENFORCE, namespace: str = "payments"
 ) -> GateVerdict:
-    return judge_pod(
-        tree,
-        namespace=namespace,
-        reports={one.digest: one for one in reports},
-        signers=[TrustedSigner.parse(trusted_tree())],
-        policy=AdmissionPolicy(signer_gate=SignerGate(mode=mode), exempt_namespaces=("equipment",)),
-    )
+    facts = GateFacts()
+    facts.signers.put("payments", trusted_tree())
+    for one in reports:
+        facts.images.put(object_name(one.digest), one.build())
+    policy = AdmissionPolicy(signer_gate=SignerGate(mode=mode), exempt_namespaces=("equipment",))
+    return judge_pod(tree, namespace=namespace, judge=facts.court.sitting(policy.signer_gate), policy=policy)
 
 
 def test_a_pod_whose_images_are_all_accepted_is_admitted() -> None:
@@ -41,14 +40,14 @@ def test_a_pod_whose_images_are_all_accepted_is_admitted() -> None:
 def test_one_refused_image_keeps_the_pod_out_with_its_reason() -> None:
     verdict = judged(pod(APP), NONE)
     assert verdict.decision is Decision.REFUSE
-    assert verdict.refusals[0].startswith(f"{NAME}: image.enclave: expected")
+    assert verdict.refusals[0].startswith(f"container 'app': {NAME}: image.enclave: expected")
     assert verdict.summary.startswith("enforce: refused: ")
 
 
 def test_an_image_that_nobody_looked_into_makes_the_pod_wait() -> None:
     verdict = judged(pod(APP))
     assert verdict.decision is Decision.WAIT
-    assert verdict.missing == (NAME,)
+    assert verdict.waits_for == (NAME,)
     assert NAME in verdict.summary
 
 
@@ -61,7 +60,7 @@ def test_a_refusal_weighs_more_than_a_missing_report() -> None:
 @pytest.mark.parametrize("kind", ["initContainers", "ephemeralContainers"])
 def test_init_and_ephemeral_containers_are_judged_too(kind: str) -> None:
     tree = pod(APP, **{kind: [container(name="early", image=f"{REPOSITORY}@{OTHER_DIGEST}")]})
-    assert judged(tree, GOOD).missing == (f"{REPOSITORY}@{OTHER_DIGEST}",)
+    assert judged(tree, GOOD).waits_for == (f"{REPOSITORY}@{OTHER_DIGEST}",)
 
 
 def test_an_image_of_a_container_without_device_needs_no_enclave() -> None:
@@ -79,7 +78,7 @@ def test_an_image_that_is_a_tag_or_no_reference_is_refused() -> None:
     assert judged(pod(container(SGX, image=f"{REPOSITORY}:1")), GOOD).decision is Decision.REFUSE
     verdict = judged(pod(APP, container(name="b", image="a b")), GOOD)
     assert verdict.decision is Decision.REFUSE
-    assert verdict.refusals[0].startswith("spec.containers[1].image: ")
+    assert verdict.refusals[0].startswith("image reference 'a b' contains white space")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +94,8 @@ def test_an_image_that_is_a_tag_or_no_reference_is_refused() -> None:
     ],
 )
 def test_only_enforce_keeps_a_pod_out(mode: GateMode, refused: bool, missing: bool, decision: Decision) -> None:
-    assert decide(mode, refused=refused, missing=missing) is decision
+    others = [container(name="b", image=f"{REPOSITORY}@{OTHER_DIGEST}")] if missing else []
+    assert judged(pod(APP, *others), NONE if refused else GOOD, mode=mode).decision is decision
 
 
 def test_warn_tells_what_enforce_would_refuse() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from bastide.cluster.placement.affinity import named_nodes, required_terms
+from bastide.cluster.placement.affinity import named_nodes, preferences, required_terms
 from bastide.errors import MalformedError
 
 LABELS = {"zone": "a", "gen": "3", "word": "x", "wide": "9223372036854775808"}
@@ -45,6 +45,8 @@ def test_matches(term):
         expression("absent", "Gt", "0"),
         expression("word", "Lt", "9"),
         expression("wide", "Gt", "0"),
+        expression("gen", "Gt", "two"),
+        expression("gen", "Lt", "9223372036854775808"),
         {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]},
         {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]},
     ],
@@ -79,7 +81,6 @@ def test_an_empty_term_matches_no_node(term):
         (expression("zone", "Like", "a"), "cluster.affinity.operator"),
         (expression("zone", "In"), "cluster.affinity.values"),
         (expression("zone", "Exists", "a"), "cluster.affinity.values"),
-        (expression("zone", "Gt", "two"), "cluster.affinity.values"),
         (expression("zone", "Gt", "1", "2"), "cluster.affinity.values"),
         ({"matchFields": [{"key": "spec.x", "operator": "In", "values": ["a"]}]}, "cluster.affinity.field"),
         ({"matchFields": [{"key": "metadata.name", "operator": "Exists"}]}, "cluster.affinity.operator"),
@@ -126,3 +127,32 @@ def test_knows_the_nodes_that_alone_can_match(terms, names):
 
 def test_a_pod_without_affinity_names_no_nodes():
     assert named_nodes(None) is None
+
+
+def test_reads_preferred_terms_with_their_weights():
+    first, second = preferences(
+        [{"weight": 7, "preference": expression("zone", "In", "a")}, {"weight": 100, "preference": {}}]
+    )
+    assert (first.weight, first.term.matches("n1", LABELS)) == (7, True)
+    assert (second.weight, second.term.matches("n1", LABELS)) == (100, False)
+    assert preferences(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        ({"weight": 0, "preference": {}}, "cluster.affinity.weight"),
+        ({"weight": 101, "preference": {}}, "cluster.affinity.weight"),
+        ({"weight": "1", "preference": {}}, "cluster.affinity.weight"),
+        ({"weight": True, "preference": {}}, "cluster.affinity.weight"),
+        ({"preference": {}}, "cluster.affinity.weight"),
+        ({"weight": 1, "preference": expression("gen", "Gt", "two")}, "cluster.affinity.values"),
+        ({"weight": 1, "preference": expression("zone", "Like", "a")}, "cluster.affinity.operator"),
+        ({"weight": 1, "preference": []}, "cluster.pod.shape"),
+        ("zone", "cluster.pod.shape"),
+    ],
+)
+def test_refuses_a_preferred_term_with_which_the_scheduler_cannot_score(raw, code):
+    with pytest.raises(MalformedError) as caught:
+        preferences([raw])
+    assert caught.value.code == code

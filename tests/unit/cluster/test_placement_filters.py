@@ -31,7 +31,7 @@ def test_a_cordoned_node_takes_a_pod_that_tolerates_the_cordon():
 @pytest.mark.parametrize("taint", [NO_SCHEDULE, NO_EXECUTE])
 def test_a_hard_taint_keeps_pods_away(taint):
     reason = only_reason(requirements(), node(taints=(taint,)))
-    assert reason.message == f"node(s) had untolerated taint {{k: {taint.value}}}"
+    assert reason.message == "node(s) had untolerated taint(s)"
     assert reason.text == f"taint: no toleration for {taint}"
 
 

@@ -62,6 +62,18 @@ def test_fractions_round_up():
     }
 
 
+def test_only_the_pod_s_total_is_rounded():
+    half = container({"cpu": "0.5m", "memory": "500m"})
+    assert pod_requests({"containers": [half, half]}) == {"cpu": 1, "memory": 1}
+    assert pod_requests({"containers": [half, half, half]}) == {"cpu": 2, "memory": 2}
+
+
+def test_a_quantity_is_kept_to_a_billionth_rounded_up():
+    tiny = [container({"cpu": "0.0000000001"})] * 2
+    assert pod_requests({"containers": [container({"cpu": "0.000999998"}), *tiny]}) == {"cpu": 1}
+    assert pod_requests({"containers": [container({"cpu": "0.000999999"}), *tiny]}) == {"cpu": 2}
+
+
 def test_scores_assume_a_little_for_silent_containers_but_not_for_an_explicit_zero():
     spec = {"containers": [container(), container({"cpu": 0, "memory": "1"})]}
     assert scored_requests(spec) == {"cpu": 100, "memory": 200 * MIB + 1}

@@ -74,3 +74,23 @@ def test_a_node_filled_by_assumed_requests_counts_as_full():
 def test_a_resource_without_capacity_has_no_part_in_the_score():
     assert Room(node(cpu=0, memory=10)).score(requirements({"memory": 5}), LEAST) == 50
     assert Room(node(cpu=0, memory=0)).score(requirements(), LEAST) == 0
+
+
+def test_balance_is_75_where_cpu_and_memory_are_taken_evenly():
+    assert Room(node(cpu=1000, memory=1000)).balance(requirements({"cpu": "100m", "memory": 100})) == 75
+
+
+def test_balance_falls_where_a_pod_takes_one_alone_and_rises_where_it_makes_up_for_that():
+    room, hungry, thinking = (
+        Room(node(cpu=1000, memory=1000)),
+        requirements({"memory": 600}),
+        requirements({"cpu": "600m"}),
+    )
+    assert room.balance(hungry) == 50 + (50 + 70 - 100) // 2
+    room.take(hungry)
+    assert room.balance(thinking) == 50 + (50 + 100 - 70) // 2
+
+
+def test_balance_leaves_out_pods_that_ask_for_neither_and_resources_that_the_node_lacks():
+    assert Room(node(epc=100)).balance(requirements({EPC: 10})) == 0
+    assert Room(node(cpu=1000, memory=0)).balance(requirements({"cpu": "500m"})) == 75

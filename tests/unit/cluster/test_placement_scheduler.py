@@ -1,11 +1,12 @@
 import pytest
 
-from bastide.cluster.placement import Strategy, place, sgx_node_taints
+from bastide.cluster.placement import Scheduler, Score, Strategy, place, sgx_node_taints
 from bastide.errors import ConfigError
 from bastide.pods.policy import PlainPods
 from bastide.units import MIB
 from support.placing import EPC, node, pod
 
+REQUIRED, PREFERRED = (f"{how}DuringSchedulingIgnoredDuringExecution" for how in ("required", "preferred"))
 TOLERATES_EPC = [{"key": EPC, "operator": "Exists"}]
 
 
@@ -48,9 +49,7 @@ def test_plain_pods_never_go_to_sgx_nodes_when_denied():
     big = pod("p", {"cpu": "3"})
     _, pending = place([big, big], [node("z"), *sgx_nodes(PlainPods.DENY, 1)])
     assert pending.node is None
-    assert pending.summary == (
-        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {sgx.intel.com/epc: }."
-    )
+    assert pending.summary == ("0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s).")
 
 
 def test_least_allocated_spreads_epc_and_most_allocated_packs_it():
@@ -79,7 +78,7 @@ def test_a_pending_pod_tells_node_by_node_what_fails_and_by_how_much():
 
 def test_the_summary_stops_at_a_nodes_first_failing_plugin_but_the_reasons_do_not():
     (pending,) = place([pod("p", {EPC: "99Mi"})], sgx_nodes(PlainPods.DENY, 1))
-    assert pending.summary == "0/1 nodes are available: 1 node(s) had untolerated taint {sgx.intel.com/epc: }."
+    assert pending.summary == "0/1 nodes are available: 1 node(s) had untolerated taint(s)."
     assert [reason.dimension for reason in pending.reasons] == ["taint", EPC]
 
 
@@ -123,7 +122,7 @@ def test_refuses_two_nodes_of_one_name():
 
 def named(*names):
     terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]} for name in names]
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    required = {REQUIRED: {"nodeSelectorTerms": terms}}
     return {"affinity": {"nodeAffinity": required}}
 
 
@@ -143,3 +142,54 @@ def test_only_nodes_that_affinity_names_are_looked_at():
         "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't satisfy plugin(s) [NodeAffinity]."
     )
     assert (nowhere.node, nowhere.reasons) == (None, ())
+
+
+def test_affinity_that_names_two_nodes_at_once_is_told_in_the_scheduler_s_words():
+    both = named("a", "b")
+    terms = both["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+    terms[0]["matchFields"] += terms.pop()["matchFields"]
+    (pending,) = place([pod(**both)], [node("a"), node("b")])
+    assert pending.summary == "0/2 nodes are available: pod affinity terms conflict."
+
+
+def prefers(*weighted):
+    terms = [{"weight": weight, "preference": expression("name", "In", *names)} for weight, *names in weighted]
+    return {"affinity": {"nodeAffinity": {PREFERRED: terms}}}
+
+
+def expression(key, operator, *values):
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+def test_preferred_affinity_decides_between_nodes_of_equal_room():
+    nodes = [node(name, labels={"name": name}) for name in ("a", "b", "c")]
+    (placed,) = place([pod(**prefers((10, "b"), (50, "c"), (45, "b")))], nodes)
+    assert placed.node == "b"
+    assert "2 x 100 (preferred affinity)" in placed.explanation
+
+
+def test_preferred_affinity_weighs_less_than_a_soft_taint():
+    nodes = [node("a", labels={"name": "a"}, taints=sgx_node_taints(PlainPods.LAST_RESORT)), node("b")]
+    assert where(place([pod(**prefers((100, "a")))], nodes)) == ["b"]
+
+
+def test_scores_are_those_of_every_plugin_and_weigh_as_the_scheduler_s():
+    nodes = [node(name, cpu=1000, memory=1000, labels={"name": name}) for name in ("a", "b")]
+    scheduler = Scheduler(nodes)
+    ask = pod("p", {"cpu": "100m", "memory": 100}, **prefers((100, "a"))).requirements
+    scheduler.bind(ask, "a")
+    first, second = scheduler.scores(ask)
+    assert first == Score(node="a", taints=100, affinity=100, fit=80, balance=75)
+    assert second == Score(node="b", taints=100, affinity=0, fit=90, balance=75)
+    assert (first.total, second.total) == (3 * 100 + 2 * 100 + 80 + 75, 3 * 100 + 90 + 75)
+
+
+def test_scores_follow_what_other_pods_take():
+    scheduler = Scheduler([node("a", cpu=1000), node("b", cpu=1000)])
+    small, large = pod(requests={"cpu": "100m"}).requirements, pod(requests={"cpu": "950m"}).requirements
+    before = {score.node: score for score in scheduler.scores(small)}
+    scheduler.bind(large, "a")
+    assert [score.node for score in scheduler.scores(small)] == ["b"]
+    assert scheduler.scores(small) == [before["b"]]
+    scheduler.bind(small, "b")
+    assert scheduler.scores(small)[0].fit < before["b"].fit

@@ -10,10 +10,6 @@ PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
     [
         ({"affinity": {"podAffinity": {PREFERRED: []}}}, "pod affinity (spec.affinity.podAffinity)"),
         ({"affinity": {"podAntiAffinity": {PREFERRED: []}}}, "pod anti-affinity (spec.affinity.podAntiAffinity)"),
-        (
-            {"affinity": {"nodeAffinity": {PREFERRED: [{}]}}},
-            f"preferred node affinity (spec.affinity.nodeAffinity.{PREFERRED})",
-        ),
         ({"topologySpreadConstraints": [{}]}, "topology spread (spec.topologySpreadConstraints)"),
         ({"priorityClassName": "high"}, "priority and preemption (spec.priorityClassName)"),
         ({"resourceClaims": [{}]}, "dynamic resource allocation (spec.resourceClaims)"),
@@ -46,7 +42,7 @@ def test_names_the_rule_and_its_field(spec, named):
         {"schedulerName": "default-scheduler", "priorityClassName": "", "topologySpreadConstraints": None},
         {"volumes": [{"name": "v", "emptyDir": {}}, {"name": "w", "hostPath": {"path": "/x"}}]},
         {"containers": [{"ports": [{"containerPort": 80}]}]},
-        {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}},
+        {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}, PREFERRED: [{}]}}},
     ],
 )
 def test_names_nothing_where_only_modelled_rules_are_used(spec):

@@ -29,7 +29,7 @@ from bastide.units import MIB
 from support.bounded import eventually, run_bounded
 from support.enclave_files import signed_intel_enclave
 from support.images import OCI_CONFIG, OCI_MANIFEST, Layout, Member, digest, layout, tar
-from support.registry import OCI_INDEX, REPOSITORY, fake_registry, repository
+from support.registry import OCI_INDEX, fake_registry, repository
 
 NOW = datetime(2026, 11, 23, 17, tzinfo=UTC)
 ENCLAVE = signed_intel_enclave()
@@ -335,7 +335,7 @@ def test_an_enclave_that_cannot_be_read_is_told_with_whoever_signed_it(registry,
 # Statements
 
 
-def _statement(name: str, *, key=KEY) -> bytes:
+def _statement(registry, name: str, *, key=KEY, place="") -> bytes:
     claim = EnclaveClaim(
         path="/app/e.so",
         kind="intel-sdk",
@@ -344,7 +344,7 @@ def _statement(name: str, *, key=KEY) -> bytes:
         product_id=3,
         svn=Svn(4),
     )
-    statement = Statement(repository=f"reg.example/{REPOSITORY}", image_digest=name, enclaves=(claim,))
+    statement = Statement(repository=place or repository(registry).name, image_digest=name, enclaves=(claim,))
     return sign_statement(statement, key)
 
 
@@ -353,14 +353,14 @@ def _statement(name: str, *, key=KEY) -> bytes:
 def test_a_statement_that_refers_to_the_image_is_kept_as_it_is(registry, tmp_path, kind, has_api):
     registry.has_referrers_api = has_api
     name = registry.put(_image())
-    envelope = _statement(name)
+    envelope = _statement(registry, name)
     registry.attach(name, envelope, kind)
     assert _scan(registry, name, tmp_path).statements == (envelope,)
 
 
 def test_a_statement_stands_beside_a_failure(registry, tmp_path):
     name = registry.put(_image())
-    envelope = _statement(name)
+    envelope = _statement(registry, name)
     registry.attach(name, envelope, PAYLOAD_TYPE)
     report = _scan(registry, name, tmp_path, limits=ScanLimits(layers=1))
     assert _code(report) == "scanner.image.layers"
@@ -369,15 +369,16 @@ def test_a_statement_stands_beside_a_failure(registry, tmp_path):
 
 def test_what_is_no_statement_about_this_image_takes_no_place(registry, tmp_path):
     name, other = registry.put(_image()), f"sha256:{'1' * 64}"
-    registry.attach(name, _statement(other), PAYLOAD_TYPE)  # about another image
-    registry.attach(name, _statement(name), PAYLOAD_TYPE, claims=other)  # attached to another
-    registry.attach(name, _statement(name, key=ec.generate_private_key(ec.SECP256R1())), "text/plain")
+    registry.attach(name, _statement(registry, other), PAYLOAD_TYPE)  # about another image
+    registry.attach(name, _statement(registry, name, place="else.example/app"), PAYLOAD_TYPE)  # never counts here
+    registry.attach(name, _statement(registry, name), PAYLOAD_TYPE, claims=other)  # attached to another
+    registry.attach(name, _statement(registry, name, key=ec.generate_private_key(ec.SECP256R1())), "text/plain")
     registry.attach(name, b"not json", ENVELOPE_TYPE)
     registry.attach(name, b'{"payload":"%"}', ENVELOPE_TYPE)
     registry.attach(name, b"x" * 70_000, ENVELOPE_TYPE)
     lost = registry.attach(name, b"lost", ENVELOPE_TYPE)
     del registry.documents[lost]
-    good = _statement(name, key=ec.generate_private_key(ec.SECP256R1()))
+    good = _statement(registry, name, key=ec.generate_private_key(ec.SECP256R1()))
     registry.attach(name, good, PAYLOAD_TYPE)
     assert _scan(registry, name, tmp_path).statements == (good,)
     assert not any(digest(b"x" * 70_000) in path for path in registry.paths())  # too large to be asked for
@@ -385,16 +386,16 @@ def test_what_is_no_statement_about_this_image_takes_no_place(registry, tmp_path
 
 def test_a_statement_that_is_not_its_digest_is_left_out(registry, tmp_path):
     name = registry.put(_image())
-    envelope = _statement(name)
+    envelope = _statement(registry, name)
     registry.attach(name, envelope, PAYLOAD_TYPE)
-    registry.blobs[digest(envelope)] = _statement(name, key=ec.generate_private_key(ec.SECP256R1()))
+    registry.blobs[digest(envelope)] = _statement(registry, name, key=ec.generate_private_key(ec.SECP256R1()))
     assert _scan(registry, name, tmp_path).statements == ()
 
 
 def test_statements_are_bounded(registry):
     name = registry.put(_image())
     for number in (1, 1, 1, 1, 1, 1, 1, 3):
-        envelopes = [_statement(name, key=ec.generate_private_key(ec.SECP256R1())) for _ in range(number)]
+        envelopes = [_statement(registry, name, key=ec.generate_private_key(ec.SECP256R1())) for _ in range(number)]
         registry.attach(name, envelopes[0], PAYLOAD_TYPE, more=envelopes[1:])
     assert len(statements_of(repository(registry), name)) == 8
 

@@ -121,13 +121,27 @@ def test_an_image_is_looked_into_once():
     assert "bastide_scanner_pulled_bytes_total 10.0" in text
 
 
+def test_a_report_that_somebody_deleted_is_made_anew_as_soon_as_it_is_asked_for():
+    world = _World({"reg.example/app": _report()})
+
+    async def ask(scans):
+        scans.ask(_source())
+        await eventually(lambda: scans.ask(_source()) is Standing.READY, "the report is there")
+        del world.kept[_digest()]
+        world.clock += 16
+        assert scans.ask(_source()) is Standing.QUEUED
+        await eventually(lambda: bool(world.kept), "it is there again")
+
+    _run(world, ask)
+
+
 def test_scans_at_a_time_are_bounded():
     world = _World({"reg.example/app": _report()})
 
     async def ask(scans):
         world.gate = asyncio.Event()
         for number in range(10):
-            scans.ask(_source(number))
+            scans.ask(_source(number, namespace=f"ns{number % 2}"))
         await eventually(lambda: world.at_once == 2, "two work")
         await asyncio.sleep(0.05)
         world.gate.set()
@@ -179,6 +193,99 @@ def test_one_namespace_cannot_take_the_whole_queue():
         assert scans.ask(_source(9, namespace="other")) is Standing.QUEUED
 
     _run(world, ask, share=2)
+
+
+def test_one_namespace_never_has_all_workers():
+    """Else whoever runs a registry that answers slowly would keep all others waiting."""
+    world = _World({"reg.example/app": _report()})
+
+    async def ask(scans):
+        world.gate = asyncio.Event()
+        for number in range(20):
+            scans.ask(_source(number, namespace="greedy"))
+        await eventually(lambda: world.at_once == 1, "one of its images is worked on")
+        scans.ask(_source(99, namespace="other"))
+        await eventually(lambda: (_digest(99), "reg.example/app") in world.scanned, "the other's turn comes at once")
+        assert len(world.scanned) == 2
+
+    _run(world, ask, at_once=2)
+
+
+def test_namespaces_are_served_in_turn():
+    world = _World({"reg.example/app": _report()})
+
+    async def ask(scans):
+        world.gate = asyncio.Event()
+        for number in range(10):
+            scans.ask(_source(number, namespace="greedy"))
+        await eventually(lambda: world.at_once == 1, "the first one is worked on")
+        scans.ask(_source(99, namespace="other"))
+        world.gate.set()
+        await eventually(lambda: _digest(99) in world.kept, "it is done")
+        assert [digest for digest, _ in world.scanned].index(_digest(99)) <= 2
+
+    _run(world, ask, at_once=1)
+
+
+def test_slow_places_that_others_name_for_an_image_keep_nobody_waiting():
+    """A digest is no secret: eight places that never answer must not take the room of the one that does."""
+    world = _World({"good.example/app": _report()})
+
+    async def ask(scans):
+        slow = asyncio.Event()
+        real = world.scan
+
+        async def scan(source):
+            if source.namespace == "evil":
+                await slow.wait()
+            return await real(source)
+
+        world.scan = scan
+        for number in range(12):
+            scans.ask(_source(place=f"evil{number}.example/app", namespace="evil"))
+        assert scans.ask(_source(place="good.example/app", namespace="shop")) is Standing.QUEUED
+        await eventually(lambda: _digest() in world.kept, "the good place was asked")
+
+    _run(world, ask, at_once=2)
+
+
+def test_a_namespace_has_only_so_many_images_looked_into_within_an_hour():
+    """Each may become an object of a megabyte in the cluster's store."""
+    world = _World({"reg.example/app": _report()})
+
+    async def ask(scans):
+        for number in range(5):
+            scans.ask(_source(number, namespace="greedy"))
+        scans.ask(_source(99, namespace="other"))
+        await eventually(lambda: len(world.kept) == 4, "three of one, one of the other")
+        await asyncio.sleep(0.2)
+        assert sorted(world.kept) == sorted(map(_digest, (0, 1, 2, 99)))
+        world.clock += 3601
+        scans.ask(_source(4, namespace="greedy"))
+        await eventually(lambda: _digest(4) in world.kept, "the next hour has its own")
+
+    _run(world, ask, hourly=3)
+
+
+def test_statements_of_other_places_do_not_shut_out_those_that_come_later():
+    world = _World({"good.example/app": _report()})
+
+    async def ask(scans):
+        for number in range(6):
+            place = f"evil{number}.example/app"
+            world.attached[place] = (b"junk%d" % number, b"more%d" % number)
+        scans.ask(_source(place="good.example/app"))
+        await eventually(lambda: bool(world.kept), "the report is there")
+        for number in range(6):
+            scans.ask(_source(place=f"evil{number}.example/app", namespace=f"evil{number}"))
+        await eventually(lambda: len(world.kept[_digest()].statements) == 8, "junk fills the room")
+        world.attached["good.example/app"] = (b"good",)
+        world.clock += SETTINGS.fresh + 1
+        scans.ask(_source(place="good.example/app"))
+        await eventually(lambda: b"good" in world.kept[_digest()].statements, "it is kept")
+        assert len(world.kept[_digest()].statements) == 8
+
+    _run(world, ask)
 
 
 def test_a_failure_of_one_place_does_not_stand_for_the_image_elsewhere():

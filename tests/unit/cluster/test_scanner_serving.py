@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bastide.cluster.resolving import Resolved, Unresolved
-from bastide.cluster.scanner_port import ScannerResolver
 from bastide.cluster.gate.report import ImageReport
+from bastide.cluster.resolving import Resolved, Unresolved
 from bastide.cluster.scanner.build import ScannerOptions, serve
 from bastide.cluster.scanner.callers import AUDIENCE, service_account
 from bastide.cluster.scanner.job import RegistryOptions
@@ -21,6 +20,7 @@ from bastide.cluster.scanner.metrics import Metrics
 from bastide.cluster.scanner.resolve import LARGEST_QUESTION, MOST_IMAGES, Question, Resolver
 from bastide.cluster.scanner.scans import Standing
 from bastide.cluster.scanner.secrets import PodSecrets
+from bastide.cluster.scanner_port import ScannerResolver
 from bastide.errors import MalformedError
 from bastide.web.tls import self_made
 from support.api_server import api_server

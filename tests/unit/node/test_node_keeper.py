@@ -27,7 +27,7 @@ async def _kept(access, hardware, settings=QUICK):
     keeper = NodeKeeper(
         ApiClient(access, chance=lambda: 0.0),
         "n",
-        inventory=hardware.inventory,
+        hardware=hardware,
         wanted=lambda: epc_capacity(hardware.inventory().epc),
         chance=lambda: 0.0,
         settings=settings,

@@ -105,16 +105,24 @@ def test_an_alias_is_fixed_where_its_anchor_stands_and_once() -> None:
 
 
 def test_merged_asks_are_fixed_at_their_source() -> None:
-    text = job("<<: *shared, cpu: 1").replace("metadata: {", "metadata: {annotations: &shared {sgx.k8s.io/sgx: 1}, ")
+    text = job("<<: *shared, cpu: 1").replace("resources: {", "resources: {requests: &shared {sgx.k8s.io/sgx: 1}, ")
     assert fixed(text) == text.replace("sgx.k8s.io/sgx", "sgx.intel.com/enclave")
+
+
+def test_nothing_is_changed_where_an_alias_would_carry_the_change_elsewhere() -> None:
+    text = job("<<: *shared").replace("metadata: {", "metadata: {annotations: &shared {sgx.k8s.io/sgx: 1}, ")
+    done = rename_dialects(text.encode(), "a")
+    assert (done.after, done.renames) == (text, ())
+    assert "something else" in done.left[0].reason
 
 
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
         ("sgx.intel.com/epc: 10Mi, kubernetes.azure.com/sgx_epc_mem_in_MiB: 10", "keep one"),
-        ("intel.com/sgx: 100, alibabacloud.com/sgx_epc_MiB: 5", "keep one"),
+        ("intel.com/sgx: 1280, alibabacloud.com/sgx_epc_MiB: 5", "keep one"),
         ("kubernetes.azure.com/sgx_epc_mem_in_MiB: 10Mi", "see the finding"),
+        ("sgx.k8s.io/sgx: 1}, requests: {sgx.k8s.io/sgx: 2", "see the finding"),
         ("kubernetes.azure.com/sgx_epc_mem_in_MiB: &ten 10", "by hand"),
         ("kubernetes.azure.com/sgx_epc_mem_in_MiB: !!int 10", "by hand"),
         ("intel.com/sgx: 1", "cannot hold an enclave"),

@@ -70,3 +70,12 @@ def test_only_metrics_that_are_served_can_be_followed() -> None:
     assert finding.code == "hpa.foreign-metric"
     assert "bastide_epc_use" in finding.hint
     assert list(autoscaler(external, {"sgx_epc_used"})) == []
+
+
+def test_sums_over_pods_want_a_target_for_each_pod() -> None:
+    def external(kind: str) -> Tree:
+        return hpa({"external": {"metric": {"name": "bastide_epc_use"}, "target": {"type": kind}}})
+
+    (finding,) = autoscaler(external("Value"), {"bastide_epc_use"})
+    assert finding.code == "hpa.target-type"
+    assert list(autoscaler(external("AverageValue"), {"bastide_epc_use"})) == []

@@ -10,13 +10,13 @@ from typing import Any, Final, ParamSpec, TypeVar
 from bastide.cluster.admission.configurations import MUTATE_PATH, VALIDATE_PATH, WARN_PATH
 from bastide.cluster.admission.metrics import CONTENT_TYPE, Metrics
 from bastide.cluster.admission.mutate import mutate
-from bastide.cluster.resolving import Resolver
 from bastide.cluster.admission.review import LARGEST_REVIEW, Answer, Envelope, Refusal, Refused, Review, Verb
 from bastide.cluster.admission.subject import Subject
 from bastide.cluster.admission.validate import validate
 from bastide.cluster.admission.words import malformed
 from bastide.cluster.admission.workloads import advise
 from bastide.cluster.admission.world import World
+from bastide.cluster.resolving import Resolver
 from bastide.errors import MalformedError
 
 Scope = dict[str, Any]

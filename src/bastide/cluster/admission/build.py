@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,19 +13,18 @@ import uvloop
 from bastide.cluster.admission.app import App
 from bastide.cluster.admission.configurations import WebhookSettings
 from bastide.cluster.admission.metrics import Gauge, Metrics
-from bastide.cluster.resolving import Resolver
-from bastide.cluster.policy_file import PolicyFile
-from bastide.cluster.scanner_port import ScannerResolver
 from bastide.cluster.admission.state import ClusterState
 from bastide.cluster.admission.world import World
-from bastide.cluster.certificate_keeper import CertificateKeeper, KeeperSettings, WebhookBundles
-from bastide.errors import BastideError, ConfigError
+from bastide.cluster.certificate_keeper import WebhookBundles
+from bastide.cluster.policy_file import PolicyFile
+from bastide.cluster.resolving import Resolver
+from bastide.cluster.scanner_port import ScannerResolver
+from bastide.cluster.serving import OwnCertificates, ServiceIdentity, server_tls
+from bastide.errors import BastideError
 from bastide.kube.access import ClusterAccess
 from bastide.kube.client import ApiClient
-from bastide.kube.lease import LeaderElection
 from bastide.pods.policy import GateMode
 from bastide.web.serving import listen, serve_app
-from bastide.web.tls import ServerTls
 
 _log = logging.getLogger("bastide.admission")
 
@@ -85,8 +83,7 @@ class _Parts:
 
     policy: PolicyFile
     state: ClusterState
-    election: LeaderElection | None
-    keeper: CertificateKeeper | None
+    own: OwnCertificates | None
     resolver: Resolver | None
     metrics: Metrics = field(init=False)
 
@@ -154,10 +151,9 @@ async def _together(
     """The server, and beside it all that keeps it up to date; what fails there ends the process."""
     async with asyncio.TaskGroup() as tasks:
         beside = [tasks.create_task(parts.policy.run()), tasks.create_task(parts.state.run())]
-        if parts.keeper is not None and parts.election is not None:
-            beside.append(tasks.create_task(parts.keeper.run()))
-            beside.append(tasks.create_task(parts.election.run(_hold)))
-        tls = await _tls(parts.keeper, options, stop)
+        if parts.own is not None:
+            beside.append(tasks.create_task(parts.own.run()))
+        tls = await server_tls(parts.own, options.tls, stop)
         if tls is not None:
             await serve_app(app, tls, sock, begun=started, stop=stop)
         for task in beside:
@@ -175,12 +171,10 @@ def _plain(group: ExceptionGroup[Exception]) -> BastideError | None:
 def _parts(
     client: ApiClient, options: AdmissionOptions, chance: Callable[[], float], clock: Callable[[], datetime]
 ) -> _Parts:
-    election = None if options.tls else _election(client, options, chance)
     parts = _Parts(
         policy=PolicyFile(options.policy),
         state=ClusterState(client, chance=chance),
-        election=election,
-        keeper=None if election is None else _keeper(client, options, election, chance, clock),
+        own=None if options.tls else _own(client, options, chance, clock),
         resolver=_resolver(options.scanner),
     )
     parts.metrics = Metrics(_gauges(parts))
@@ -190,40 +184,23 @@ def _parts(
     return parts
 
 
-def _election(client: ApiClient, options: AdmissionOptions, chance: Callable[[], float]) -> LeaderElection:
-    identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-    return LeaderElection(client, options.namespace, options.service, identity, chance=chance)
-
-
-async def _hold() -> None:
-    """The leader's work is done by others, who ask whether it leads."""
-    await asyncio.Event().wait()
-
-
-def _keeper(
-    client: ApiClient,
-    options: AdmissionOptions,
-    election: LeaderElection,
-    chance: Callable[[], float],
-    clock: Callable[[], datetime],
-) -> CertificateKeeper:
+def _own(
+    client: ApiClient, options: AdmissionOptions, chance: Callable[[], float], clock: Callable[[], datetime]
+) -> OwnCertificates:
     webhooks = WebhookSettings(name=options.name, service=options.service, namespace=options.namespace)
     configurations = [
         ("mutatingwebhookconfigurations", webhooks.mutating),
         *(("validatingwebhookconfigurations", name) for name in webhooks.validating),
     ]
-    host = f"{options.service}.{options.namespace}.svc"
-    settings = KeeperSettings(
+    publisher = WebhookBundles(client, configurations, service=(options.namespace, options.service))
+    identity = ServiceIdentity(
         namespace=options.namespace,
+        service=options.service,
         secret=options.secret,
-        names=(host, f"{host}.cluster.local"),
-        folder=options.certificates,
+        certificates=options.certificates,
         interval=options.keeper_interval,
     )
-    publisher = WebhookBundles(client, configurations, service=(options.namespace, options.service))
-    return CertificateKeeper(
-        client, settings, publisher=publisher, leads=lambda: election.is_leader, clock=clock, chance=chance
-    )
+    return OwnCertificates(client, identity, publisher=publisher, clock=clock, chance=chance)
 
 
 def _resolver(scanner: ScannerOptions | None) -> Resolver | None:
@@ -232,34 +209,14 @@ def _resolver(scanner: ScannerOptions | None) -> Resolver | None:
     return ScannerResolver(scanner.url, ca_file=scanner.ca_file, token_file=scanner.token_file)
 
 
-async def _tls(
-    keeper: CertificateKeeper | None, options: AdmissionOptions, stop: asyncio.Event | None
-) -> ServerTls | None:
-    """The certificate to serve with; None where the end comes before there is one."""
-    if keeper is None:
-        if options.tls is None:
-            raise ConfigError("admission.tls", "expected a certificate and its key")
-        return ServerTls(*options.tls)
-    waits: list[asyncio.Future[object]] = [asyncio.ensure_future(keeper.loaded())]
-    if stop is not None:
-        waits.append(asyncio.ensure_future(stop.wait()))
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waits:
-            task.cancel()
-    return ServerTls(*keeper.files) if waits[0].done() and not waits[0].cancelled() else None
-
-
 def _world(parts: _Parts, options: AdmissionOptions) -> World:
     in_force = parts.policy.now
-    gate = in_force.policy.signer_gate
     return World(
         policy=in_force.policy,
         declared_classes=in_force.declared_classes,
         present_epc=parts.state.nodes.sizes,
         controller=options.controller,
-        judge=lambda one, namespace: parts.state.court.judge(one, namespace, gate),
+        judge=parts.state.court.sitting(in_force.policy.signer_gate),
     )
 
 
@@ -268,13 +225,14 @@ def _remarks(parts: _Parts) -> Sequence[str]:
     found = [f"policy: {parts.policy.fault}"] if parts.policy.fault else []
     found += [f"{kind}: {fault}" for kind, fault in parts.state.faults.items()]
     found += [f"TrustedSigner {name}: {fault}" for name, fault in parts.state.signers.faults.items()]
-    if parts.keeper is not None and parts.keeper.fault:
-        found.append(f"certificates: {parts.keeper.fault}")
+    if parts.own is not None and parts.own.keeper.fault:
+        found.append(f"certificates: {parts.own.keeper.fault}")
     return found
 
 
 def _gauges(parts: _Parts) -> tuple[Gauge, ...]:
-    state, policy, keeper = parts.state, parts.policy, parts.keeper
+    state, policy = parts.state, parts.policy
+    keeper = None if parts.own is None else parts.own.keeper
     told: tuple[tuple[str, str, Callable[[], float | None]], ...] = (
         ("ready", "1 once nodes, signers and images were listed.", lambda: float(not state.not_ready)),
         (

@@ -8,7 +8,18 @@ Source: Kubernetes "Dynamic Admission Control" (idempotence, reinvocation), "Pod
 
 from collections.abc import Mapping, Sequence
 
-from bastide.kube.json_patch import operations_of
+from bastide.cluster.admission.review import Answer, Refusal, Refused, Review, Verb
+from bastide.cluster.admission.subject import (
+    CHANGED_ANNOTATION,
+    GATES,
+    Subject,
+    fresh_images,
+)
+from bastide.cluster.admission.words import changed_words, malformed, refusal_of, warnings_of
+from bastide.cluster.admission.world import World
+from bastide.cluster.gate.images import PodImage
+from bastide.cluster.gate.names import SCHEDULING_GATE
+from bastide.cluster.gate.pod import can_wait
 from bastide.cluster.resolving import (
     Resolved,
     Resolver,
@@ -17,23 +28,12 @@ from bastide.cluster.resolving import (
     resolve_within,
     service_account,
 )
-from bastide.cluster.admission.review import Answer, Refusal, Refused, Review, Verb
-from bastide.cluster.admission.subject import (
-    CHANGED_ANNOTATION,
-    GATES,
-    ContainerImage,
-    Subject,
-    fresh_images,
-)
-from bastide.cluster.admission.words import changed_words, malformed, refusal_of, warnings_of
-from bastide.cluster.admission.world import World
-from bastide.cluster.gate.names import SCHEDULING_GATE
-from bastide.cluster.gate.verdict import Standing
 from bastide.errors import MalformedError
+from bastide.kube.json_patch import operations_of
 from bastide.pods.edit import Change, Editor
 from bastide.pods.images import ImageReference
 from bastide.pods.normalise import admit
-from bastide.pods.policy import GateMode, OnMiss
+from bastide.pods.policy import GateMode
 from bastide.pods.tree import at
 
 _Found = Mapping[ImageReference, Resolved | Unresolved]
@@ -91,30 +91,30 @@ async def _gate(review: Review, subject: Subject, editor: Editor, world: World, 
     answer = _pin(editor, subject.images, await _resolve(review, subject, subject.images, world, resolver), world)
     if not answer.allowed or subject.is_gated:
         return answer
-    unknown = [
-        one
-        for one in Subject.of(editor.tree).images
-        if one.image.is_pinned and world.judge(one, review.namespace).standing is Standing.UNKNOWN
-    ]
+    pinned = [one for one in Subject.of(editor.tree).images if one.image.is_pinned]
+    unknown = world.gate_verdict(pinned, review.namespace).missing
     if not unknown:
         return answer
-    if world.policy.signer_gate.on_miss is OnMiss.RETRY or subject.node_name:
+    if not can_wait(world.policy, node_name=subject.node_name):
         return _come_again(unknown, answer, world, node_name=subject.node_name)
     editor.append(GATES, {"name": SCHEDULING_GATE}, "its images are being inspected")
     return answer
 
 
 async def _resolve(
-    review: Review, subject: Subject, images: Sequence[ContainerImage], world: World, resolver: Resolver | None
+    review: Review, subject: Subject, images: Sequence[PodImage], world: World, resolver: Resolver | None
 ) -> _Found:
-    """Ask for the digests that are missing; and where no gate is to wait for the scan, have the others scanned."""
-    asks_scan = world.policy.signer_gate.on_miss is OnMiss.RETRY or bool(subject.node_name)
-    wanted = [
-        one.image
-        for one in images
-        if not one.image.is_pinned
-        or (asks_scan and resolver is not None and world.judge(one, review.namespace).standing is Standing.UNKNOWN)
-    ]
+    """Ask for the digests that are missing; have looked into what nobody looked into, unless the gate waits for that.
+
+    What is refused is asked for again: a pull secret may have been mended, a statement attached. The scanner itself
+    leaves alone what it looked at a moment ago.
+    """
+    verdict = world.gate_verdict([one for one in images if one.image.is_pinned], review.namespace)
+    waits = can_wait(world.policy, node_name=subject.node_name) and review.verb is Verb.CREATE
+    asked = {one.image for one in images if not one.image.is_pinned}
+    if resolver is not None:
+        asked |= {one.image for one in (*verdict.refused, *(() if waits else verdict.missing))}
+    wanted = [one.image for one in images if one.image in asked]
     return await resolve_within(
         resolver,
         tuple(dict.fromkeys(wanted)),
@@ -125,9 +125,9 @@ async def _resolve(
     )
 
 
-def _pin(editor: Editor, images: Sequence[ContainerImage], found: _Found, world: World) -> Answer:
+def _pin(editor: Editor, images: Sequence[PodImage], found: _Found, world: World) -> Answer:
     """Write digests; images whose digest is not to be had keep the pod out, in mode warn only draw a warning."""
-    failed: list[tuple[ContainerImage, Unresolved]] = []
+    failed: list[tuple[PodImage, Unresolved]] = []
     for one in images:
         if one.image.is_pinned:
             continue
@@ -156,7 +156,7 @@ def _pin(editor: Editor, images: Sequence[ContainerImage], found: _Found, world:
     )
 
 
-def _come_again(unknown: Sequence[ContainerImage], answer: Answer, world: World, *, node_name: str) -> Answer:
+def _come_again(unknown: Sequence[PodImage], answer: Answer, world: World, *, node_name: str) -> Answer:
     names = ", ".join(dict.fromkeys(one.image.build() for one in unknown))
     why = f" (the pod names its node {node_name!r}, so no scheduling gate can hold it)" if node_name else ""
     message = f"enclave inspection is running, retry: {names}{why} [gate.inspection-running]"

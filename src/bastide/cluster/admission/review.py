@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NoReturn
 
-from bastide.kube.json_patch import Operation
 from bastide.errors import MalformedError
+from bastide.kube.json_patch import Operation
 from bastide.pods.tree import Path, at, shape_of, text
 
 API_VERSION: Final = "admission.k8s.io/v1"

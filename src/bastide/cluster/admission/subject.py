@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from bastide.cluster.gate.images import PodImage, pod_images
 from bastide.cluster.gate.names import SCHEDULING_GATE
 from bastide.errors import MalformedError
-from bastide.pods.images import ImageReference
 from bastide.pods.lint_pod import TOLERATION_KEY
 from bastide.pods.policy import AdmissionPolicy, PlainPods
-from bastide.pods.request import ContainerAsk, SgxRequest, sgx_request
+from bastide.pods.request import SgxRequest, sgx_request
 from bastide.pods.tree import Path, at, mapping, sequence, text
 
 ANNOTATION_PREFIX: Final = "bastide.dev/"
@@ -23,34 +23,6 @@ MOST_CONTAINERS: Final = 500
 """Of one SGX pod; the kubelet runs 110 pods on a node, and an AdmissionReview has room for 50,000 containers."""
 
 GATES: Path = ("spec", "schedulingGates")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerImage:
-    """The image of one container.
-
-    Attributes:
-        ask: the container, and what it asks of SGX.
-        image: as written.
-    """
-
-    ask: ContainerAsk
-    image: ImageReference
-
-    @property
-    def holds_device(self) -> bool:
-        """Whether the container gets SGX devices."""
-        return self.ask.wants_sgx
-
-    @property
-    def path(self) -> Path:
-        """Of the image's field, from the pod."""
-        return (*self.ask.path, "image")
-
-    @property
-    def where(self) -> str:
-        """For people: ``container 'app'``."""
-        return f"{self.ask.role} {self.ask.name!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +54,13 @@ class Subject:
         )
 
     @property
-    def images(self) -> tuple[ContainerImage, ...]:
-        """The images of all containers, ephemeral ones too.
+    def images(self) -> tuple[PodImage, ...]:
+        """The images of all containers, ephemeral ones too, and those of volumes.
 
         Raises:
-            MalformedError: those of ``ImageReference.parse``, with the container as ``where``.
+            MalformedError: as ``pod_images``.
         """
-        return tuple(self._image(ask) for ask in self.request.containers)
+        return pod_images(self.pod, self.request)
 
     def refuse_crowd(self) -> None:
         """Refuse more containers than any node runs: each costs work, here and at the registries.
@@ -126,14 +98,6 @@ class Subject:
             return True
         return any(map(_may_tolerate, sequence(at(self.pod, ("spec", "tolerations")))))
 
-    def _image(self, ask: ContainerAsk) -> ContainerImage:
-        try:
-            image = ImageReference.parse(text(at(self.pod, (*ask.path, "image"))))
-        except MalformedError as error:
-            where = f"{ask.role} {ask.name!r}"
-            raise MalformedError(error.code, error.message, hint=error.hint, where=where) from None
-        return ContainerImage(ask=ask, image=image)
-
 
 def _may_tolerate(toleration: object) -> bool:
     return text(at(toleration, ("key",))) in ("", TOLERATION_KEY) and text(at(toleration, ("effect",))) in (
@@ -142,7 +106,7 @@ def _may_tolerate(toleration: object) -> bool:
     )
 
 
-def fresh_images(before: Sequence[ContainerImage], after: Sequence[ContainerImage]) -> list[ContainerImage]:
-    """Those of ``after`` that no container of the same kind and name had before."""
-    known = {(one.path[1], one.ask.name, one.image) for one in before}
-    return [one for one in after if (one.path[1], one.ask.name, one.image) not in known]
+def fresh_images(before: Sequence[PodImage], after: Sequence[PodImage]) -> list[PodImage]:
+    """Those of ``after`` that no container or volume of the same kind and name had before."""
+    known = {(one.place, one.image) for one in before}
+    return [one for one in after if (one.place, one.image) not in known]

@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bastide.cluster.admission.review import Answer, Refusal, Refused, Review, Verb
-from bastide.cluster.admission.subject import ContainerImage, Subject, fresh_images
+from bastide.cluster.admission.subject import Subject, fresh_images
 from bastide.cluster.admission.words import malformed, refusal_of, warnings_of
 from bastide.cluster.admission.world import World
+from bastide.cluster.gate.images import PodImage
 from bastide.cluster.gate.names import SCHEDULING_GATE
-from bastide.cluster.gate.needs import epc_findings
-from bastide.cluster.gate.verdict import Standing
+from bastide.cluster.gate.pod import Decision
 from bastide.errors import MalformedError
-from bastide.pods.findings import Finding, refuse, warn
+from bastide.pods.findings import Finding, refuse
 from bastide.pods.lint import lint
 from bastide.pods.lint_containers import privileged
 from bastide.pods.normalise import admit
 from bastide.pods.policy import GateMode
 from bastide.pods.request import QUOTE_PROVIDER
 from bastide.pods.resources import EPC
-from bastide.pods.tree import Path, dotted
+from bastide.pods.tree import dotted
 
 GUARDED_ANNOTATIONS = (EPC, QUOTE_PROVIDER)
 """What a runtime (Kata Containers) or this webhook reads off a pod: nobody may change it once the pod is made."""
@@ -51,32 +51,25 @@ def validate(review: Review, subject: Subject, world: World) -> Answer:
         return Answer(refusal=malformed(error))
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class _Court:
-    """Gathers what is found; refusals about the gate weigh by its mode."""
+    """Gathers what is found."""
 
-    mode: GateMode
     findings: list[Finding] = field(default_factory=list)
     retry: list[str] = field(default_factory=list)
-
-    def gate(self, code: str, path: Path, message: str, hint: str = "") -> None:
-        """What the signer gate holds against the object: refused in mode enforce, told in mode warn."""
-        make = refuse if self.mode is GateMode.ENFORCE else warn
-        self.findings.append(make(code, path, message, hint))
+    told: list[str] = field(default_factory=list)
 
     def answer(self) -> Answer:
         """What it comes to; "retry" only where nothing else stands in the way."""
-        warnings = warnings_of(self.findings)
+        warnings = (*warnings_of(self.findings), *self.told)
         refusal = refusal_of(self.findings)
-        if refusal is None and self.retry and self.mode is GateMode.ENFORCE:
+        if refusal is None and self.retry:
             refusal = Refusal(code="gate.unknown", message="\n".join(self.retry), kind=Refused.RETRY)
-        elif self.retry:
-            warnings = (*warnings, *self.retry)
         return Answer(refusal=refusal, warnings=warnings)
 
 
 def _create(review: Review, subject: Subject, world: World) -> _Court:
-    court = _Court(mode=world.gate_mode(review.namespace))
+    court = _Court()
     if not subject.is_sgx:
         court.findings += _privileged(subject, review.namespace, world)
         return court
@@ -98,19 +91,19 @@ def _create(review: Review, subject: Subject, world: World) -> _Court:
         for change in admission.changes
         if "resources" in change.path
     ]
-    if court.mode is not GateMode.OFF:
+    if world.gate_mode(review.namespace) is not GateMode.OFF:
         _judge(court, subject.images, review.namespace, world, is_gated=subject.is_gated)
     return court
 
 
 def _update(review: Review, before: Subject, after: Subject, world: World) -> _Court:
-    court = _Court(mode=world.gate_mode(review.namespace))
+    court = _Court()
     if not (before.is_sgx or after.is_sgx or before.is_gated):
         court.findings += _new(*(_privileged(one, review.namespace, world) for one in (before, after)))
         return court
     court.findings += _annotations(before, after)
     court.findings += _new(*(_findings(one, review.namespace, world) for one in (before, after)))
-    if court.mode is not GateMode.OFF:
+    if world.gate_mode(review.namespace) is not GateMode.OFF:
         _judge(court, fresh_images(before.images, after.images), review.namespace, world, is_gated=False)
     if before.is_gated and not after.is_gated:
         _released(court, review, after, world)
@@ -155,31 +148,18 @@ def _annotations(before: Subject, after: Subject) -> list[Finding]:
     ]
 
 
-def _judge(court: _Court, images: Sequence[ContainerImage], namespace: str, world: World, *, is_gated: bool) -> None:
+def _judge(court: _Court, images: Sequence[PodImage], namespace: str, world: World, *, is_gated: bool) -> None:
     """Every image by digest, with an accepting verdict; or, where the gate holds the pod, with none yet."""
-    for one in images:
-        if not one.image.is_pinned:
-            court.gate(
-                "gate.not-pinned",
-                one.path,
-                f"{one.where}: expected an image by digest, seen {one.image.build()}",
-                "its name was changed after Bastide's mutating webhook, or no digest was to be had: name it by digest",
-            )
-            continue
-        judgement = world.judge(one, namespace)
-        if judgement.standing is Standing.REFUSED:
-            for reason in judgement.reasons:
-                court.gate("gate.refused", one.path, f"{one.where}: {reason}")
-        court.findings += [
-            warn("gate.remark", one.path, f"{one.where}: {words}", "see `bastide enclave verify`")
-            for words in judgement.warnings
-        ]
-        court.findings += epc_findings(one.ask, judgement.needs)
-        if judgement.standing is Standing.UNKNOWN and not is_gated:
-            court.retry.append(
-                f"{dotted(one.path)}: {one.where}: {one.image.build()} has not been inspected yet, retry; controllers"
-                " try again by themselves [gate.unknown]"
-            )
+    verdict = world.gate_verdict(images, namespace)
+    court.findings += [*verdict.objections, *verdict.remarks]
+    if is_gated:
+        return
+    lines = court.told if verdict.decision is Decision.ADMIT else court.retry
+    lines += [
+        f"{dotted(one.path)}: {one.where}: {one.image.build()} has not been inspected yet, retry; controllers"
+        " try again by themselves [gate.unknown]"
+        for one in verdict.missing
+    ]
 
 
 def _released(court: _Court, review: Review, after: Subject, world: World) -> None:
@@ -194,5 +174,5 @@ def _released(court: _Court, review: Review, after: Subject, world: World) -> No
             )
         )
         return
-    if court.mode is not GateMode.OFF:
+    if world.gate_mode(review.namespace) is not GateMode.OFF:
         _judge(court, after.images, review.namespace, world, is_gated=False)

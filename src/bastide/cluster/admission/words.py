@@ -71,6 +71,8 @@ def _phrase(pod: object, change: Change) -> str:
             return f"{name}: {resource}={change.after} ({change.why})"
         case ("spec", kind, int(index), "image"):
             return f"{_container_name(pod, ('spec', kind, index))}: image={change.after} ({change.why})"
+        case ("spec", "volumes", int(index), "image", "reference"):
+            return f"volume {text(at(pod, (*path[:3], 'name')))}: image={change.after} ({change.why})"
         case ("spec", "tolerations" | "schedulingGates" as kind, int()):
             word = {"tolerations": "key", "schedulingGates": "name"}[kind]
             return f"{kind}: {text(at(change.after, (word,)))} ({change.why})"

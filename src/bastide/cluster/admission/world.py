@@ -1,34 +1,12 @@
 """What a review is judged by: the owner's policy, and what the cluster is like at this moment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bastide.cluster.admission.subject import ContainerImage
-from bastide.cluster.gate.needs import EnclaveNeed
-from bastide.cluster.gate.verdict import Standing
+from bastide.cluster.gate.images import PodImage
+from bastide.cluster.gate.pod import GateVerdict, Judge, judge_images, mode_in
 from bastide.pods.policy import AdmissionPolicy, GateMode
 from bastide.units import Bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What is kept of a verdict on an image.
-
-    Attributes:
-        standing: accepted, refused, or unknown (nobody looked into it yet).
-        reasons: why it is not accepted, each with what to do.
-        warnings: what should be otherwise and does not decide, in words.
-        needs: EPC that its enclaves take; empty where nothing is known.
-    """
-
-    standing: Standing
-    reasons: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    needs: tuple[EnclaveNeed, ...] = ()
-
-
-Judge = Callable[[ContainerImage, str], Judgement]
-"""The signer gate's answer about a pinned image in a namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +18,7 @@ class World:
         declared_classes: bytes of allocatable EPC of each node class that the policy names.
         present_epc: bytes of allocatable EPC of the nodes that run now, each size once.
         controller: user name of the one who may take the scheduling gate off.
-        judge: the signer gate.
+        judge: answers about one image.
     """
 
     policy: AdmissionPolicy
@@ -50,5 +28,9 @@ class World:
     judge: Judge
 
     def gate_mode(self, namespace: str) -> GateMode:
-        """How the signer gate works for pods of ``namespace``: off for the node's own equipment."""
-        return GateMode.OFF if self.policy.exempts(namespace) else self.policy.signer_gate.mode
+        """How the signer gate works for pods of ``namespace``."""
+        return mode_in(self.policy, namespace)
+
+    def gate_verdict(self, images: Sequence[PodImage], namespace: str) -> GateVerdict:
+        """What the signer gate says of images of a pod."""
+        return judge_images(images, namespace=namespace, judge=self.judge, policy=self.policy)

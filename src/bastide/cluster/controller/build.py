@@ -10,12 +10,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from bastide.cluster.resolving import Resolver
-from bastide.cluster.policy_file import PolicyFile
+from bastide.cluster.controller.expiry import Expiry, ExpirySettings
 from bastide.cluster.controller.following import Following
 from bastide.cluster.controller.gatekeeper import Gatekeeper, World
 from bastide.cluster.controller.metrics import CONTENT_TYPE, Metrics
 from bastide.cluster.controller.queue import WorkQueue
+from bastide.cluster.policy_file import PolicyFile
+from bastide.cluster.resolving import Resolver
 from bastide.errors import BastideError, UnavailableError
 from bastide.kube.access import ClusterAccess
 from bastide.kube.client import ApiClient
@@ -43,6 +44,7 @@ class ControllerOptions:
         resync: between two looks at every gated pod, whatever the news.
         election: of the Lease.
         follow: of the watches.
+        expiry: of facts about images that no pod uses.
     """
 
     namespace: str = "bastide-system"
@@ -54,6 +56,7 @@ class ControllerOptions:
     resync: float = 300.0
     election: LeaseSettings = field(default_factory=LeaseSettings)
     follow: FollowSettings = field(default_factory=FollowSettings)
+    expiry: ExpirySettings = field(default_factory=ExpirySettings)
 
 
 class Controller:
@@ -117,17 +120,24 @@ class Controller:
         following = Following(self._client, queue, chance=self._chance, settings=self._options.follow)
         world = World(
             pods=following.pods,
-            signers=following.signers,
-            images=following.images,
+            facts=following.facts,
             policy=lambda: self._policy.now.policy,
             may_act=lambda: self._election.is_leader,
         )
         gatekeeper = Gatekeeper(self._client, world, self._resolver, self._events)
+        expiry = Expiry(
+            self._client,
+            following.facts.images,
+            may_act=lambda: self._election.is_leader,
+            chance=self._chance,
+            settings=self._options.expiry,
+        )
         self._following, self._queue = following, queue
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(following.run())
                 tasks.create_task(self._look_at_all(following))
+                tasks.create_task(expiry.run())
                 for _ in range(self._options.workers):
                     tasks.create_task(self._work(queue, gatekeeper))
         finally:
@@ -193,7 +203,7 @@ class Controller:
         return float(len(following.pods)) if following is not None else 0.0
 
     def _unreadable(self) -> float:
-        return float(len(self._following.signers.faults)) if self._following is not None else 0.0
+        return float(len(self._following.facts.signers.faults)) if self._following is not None else 0.0
 
 
 def build_controller(

@@ -1,18 +1,17 @@
 """Pods that wait behind the scheduling gate, by name and by the images that they wait for."""
 
-from collections.abc import Iterator
 from typing import Final
 
+from bastide.cluster.gate.images import image_fields
 from bastide.cluster.gate.names import SCHEDULING_GATE
 from bastide.errors import MalformedError
 from bastide.kube.client import Tree
 from bastide.pods.images import ImageReference
-from bastide.pods.tree import Path, at, mapping, sequence, text
+from bastide.pods.tree import at, mapping, sequence, text
 
 UNSCHEDULED: Final = {"fieldSelector": "spec.nodeName=,status.phase=Pending"}
 """A gate cannot be selected; pods without a node can, and of 20,000 pods few are."""
 
-_LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
 _KEPT: Final = ("name", "namespace", "uid", "resourceVersion", "annotations", "ownerReferences", "deletionTimestamp")
 
 
@@ -89,17 +88,10 @@ def gate_index(pod: Tree) -> int | None:
     return next((index for index, gate in enumerate(gates) if at(gate, ("name",)) == SCHEDULING_GATE), None)
 
 
-def images_of(pod: Tree) -> Iterator[tuple[Path, str]]:
-    """The image of every container as written, with its path."""
-    for kind in _LISTS:
-        for index, container in enumerate(sequence(at(pod, ("spec", kind)))):
-            yield ("spec", kind, index, "image"), text(at(container, ("image",)))
-
-
 def digests_of(pod: Tree) -> frozenset[str]:
     """The digests by which its images are pinned."""
     found = set()
-    for _, image in images_of(pod):
+    for _, image in image_fields(pod):
         try:
             digest = ImageReference.parse(image).digest
         except MalformedError:

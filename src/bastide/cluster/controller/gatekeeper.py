@@ -6,13 +6,15 @@ pod again; the event says what to correct.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from bastide.cluster.resolving import Resolver, Unresolved, pull_secrets, resolve_within, service_account
-from bastide.cluster.admission.state import ReportsKept, SignersKept
-from bastide.cluster.controller.gated import GatedPods, digests_of
+from bastide.cluster.controller.gated import GatedPods
 from bastide.cluster.controller.patches import annotate, release
+from bastide.cluster.gate.images import PodImage
 from bastide.cluster.gate.pod import Decision, GateVerdict, judge_pod
+from bastide.cluster.kept import GateFacts
+from bastide.cluster.resolving import Resolver, Unresolved, pull_secrets, resolve_within, service_account
 from bastide.errors import ConflictError, UnavailableError
 from bastide.kube.client import ApiClient, Patch, Tree, resource_path
 from bastide.kube.events import EventRecorder, EventType
@@ -21,6 +23,8 @@ from bastide.pods.tree import at, mapping, sequence, text
 
 _ACTION: Final = "InspectEnclaves"
 _LONGEST_ANNOTATION: Final = 1000
+_LEFT_ALONE: Final = timedelta(seconds=60)
+"""What was looked into is not looked into again sooner."""
 ADMISSION_IS_NOT_EXECUTION: Final = "this is about what is in the images; attestation tells what runs"
 
 
@@ -30,17 +34,17 @@ class World:
 
     Attributes:
         pods: that wait.
-        signers: TrustedSigners.
-        images: facts about images.
+        facts: TrustedSigners, and what is known of images.
         policy: the admission policy of this moment.
+        now: the time, UTC.
         may_act: whether this replica leads; asked before each write.
     """
 
     pods: GatedPods
-    signers: SignersKept
-    images: ReportsKept
+    facts: GateFacts
     policy: Callable[[], AdmissionPolicy]
     may_act: Callable[[], bool]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,18 +95,13 @@ class Gatekeeper:
                 return await self._have_scanned(pod, verdict)
 
     def _judge(self, pod: Tree) -> GateVerdict:
-        found = {digest: self._world.images.report(digest) for digest in digests_of(pod)}
-        return judge_pod(
-            pod,
-            namespace=_namespace(pod),
-            reports={digest: report for digest, report in found.items() if report is not None},
-            signers=self._world.signers.all,
-            policy=self._world.policy(),
-        )
+        policy = self._world.policy()
+        judge = self._world.facts.court.sitting(policy.signer_gate)
+        return judge_pod(pod, namespace=_namespace(pod), judge=judge, policy=policy)
 
     async def _admit(self, key: str, pod: Tree, verdict: GateVerdict) -> Outcome:
         if verdict.missing:
-            await self._resolve(pod, verdict)  # let in without a report: so that the next one has one
+            await self._resolve(pod, verdict.missing)  # let in without a report: so that the next one has one
         for warning in verdict.warnings:
             await self._tell(pod, EventType.WARNING, "EnclaveWarning", warning)
         try:
@@ -116,24 +115,30 @@ class Gatekeeper:
         return Outcome(decision=Decision.ADMIT)
 
     async def _refuse(self, pod: Tree, verdict: GateVerdict) -> Outcome:
+        """Keep it out; and have looked again, later each time: a pull secret is mended, a statement attached."""
         await self._annotate(pod, verdict)
         note = f"the pod stays unscheduled ({_remedy(pod)}): {'; '.join(verdict.refusals)}"
         await self._tell(pod, EventType.WARNING, "EnclaveRefused", note)
-        return Outcome(decision=Decision.REFUSE)
+        again = (*verdict.missing, *(one for one in verdict.refused if self._is_old(one)))
+        await self._resolve(pod, again)
+        return Outcome(decision=Decision.REFUSE, again=self._resolver is not None and bool(verdict.refused))
+
+    def _is_old(self, one: PodImage) -> bool:
+        report = self._world.facts.images.report(one.image.digest or "")
+        return report is not None and self._world.now() - report.scanned_at >= _LEFT_ALONE
 
     async def _have_scanned(self, pod: Tree, verdict: GateVerdict) -> Outcome:
         await self._annotate(pod, verdict)
-        for image, problem in await self._resolve(pod, verdict):
+        for image, problem in await self._resolve(pod, verdict.missing):
             note = f"{image}: {problem.message} [{problem.code}]; it is asked for again"
             await self._tell(pod, EventType.WARNING, "EnclaveScanFailed", note)
         return Outcome(decision=Decision.WAIT, again=True)
 
-    async def _resolve(self, pod: Tree, verdict: GateVerdict) -> Sequence[tuple[str, Unresolved]]:
-        """Have the scanner look into what nobody looked into; what it cannot, with the reason."""
-        missing = tuple(one.image for one in verdict.images if one.image.build() in verdict.missing)
+    async def _resolve(self, pod: Tree, images: Sequence[PodImage]) -> Sequence[tuple[str, Unresolved]]:
+        """Have the scanner look into images; what it cannot, with the reason."""
         answers = await resolve_within(
             self._resolver,
-            missing,
+            tuple(dict.fromkeys(one.image for one in images)),
             namespace=_namespace(pod),
             pull_secrets=pull_secrets(pod),
             service_account=service_account(pod),

@@ -3,10 +3,11 @@
 Source: RFC 6902 (``test``); Kubernetes "Pod Scheduling Readiness" (gates can only be removed).
 """
 
-from bastide.kube.json_patch import Op, Operation
-from bastide.cluster.controller.gated import gate_index, images_of
+from bastide.cluster.controller.gated import gate_index
+from bastide.cluster.gate.images import image_fields
 from bastide.cluster.gate.names import GATE_ANNOTATION
 from bastide.kube.client import Tree
+from bastide.kube.json_patch import Op, Operation
 from bastide.pods.tree import Path, at
 
 
@@ -22,7 +23,7 @@ def release(pod: Tree, summary: str) -> list[Tree]:
     """
     gate: Path = ("spec", "schedulingGates", gate_index(pod) or 0)
     tested: list[tuple[Path, object]] = [(path, at(pod, path)) for path in (("metadata", "uid"), (*gate, "name"))]
-    operations = [Operation(op=Op.TEST, path=path, value=value) for path, value in [*tested, *images_of(pod)]]
+    operations = [Operation(op=Op.TEST, path=path, value=value) for path, value in [*tested, *image_fields(pod)]]
     if at(pod, ("metadata", "annotations")):
         path = ("metadata", "annotations", GATE_ANNOTATION)
         operations.append(Operation(op=Op.ADD, path=path, value=summary))

@@ -1,21 +1,21 @@
-"""What the signer gate says of a whole pod: the one place that admission and the controller ask."""
+"""What the signer gate says of a pod: the one place where its modes have their meaning, for admission and controller.
 
-from collections.abc import Iterator, Mapping, Sequence
+Admission asks about the images of a pod, or about those that an update brings; the controller about all images of a
+pod that waits. Both get the same answer for the same images.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bastide.cluster.gate.needs import epc_findings
-from bastide.cluster.gate.report import ImageReport
-from bastide.cluster.gate.trusted import TrustedSigner
-from bastide.cluster.gate.verdict import ImageVerdict, Standing, judge_image
-from bastide.cluster.gate.words import in_words
+from bastide.cluster.gate.images import PodImage, pod_images
+from bastide.cluster.gate.needs import EnclaveNeed, epc_findings
+from bastide.cluster.gate.verdict import Standing
 from bastide.errors import MalformedError
-from bastide.pods.findings import Finding
-from bastide.pods.images import ImageReference
-from bastide.pods.lint_containers import image_of
-from bastide.pods.policy import AdmissionPolicy, GateMode
-from bastide.pods.request import ContainerAsk, sgx_request
-from bastide.pods.tree import at, dotted
+from bastide.pods.findings import Finding, refuse, refuse_malformed, warn
+from bastide.pods.policy import AdmissionPolicy, GateMode, OnMiss
+from bastide.pods.request import sgx_request
+from bastide.pods.tree import Path, text
 
 
 class Decision(StrEnum):
@@ -27,34 +27,65 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateVerdict:
-    """The answer about one pod.
+class Judgement:
+    """What is kept of a verdict on an image.
 
     Attributes:
-        mode: of the gate, by which ``decision`` was made.
+        standing: accepted, refused, or unknown (nobody looked into it yet).
+        reasons: why it is not accepted, each with what to do.
+        warnings: what should be otherwise and does not decide, in words.
+        needs: EPC that its enclaves take; empty where nothing is known.
+    """
+
+    standing: Standing
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    needs: tuple[EnclaveNeed, ...] = ()
+
+
+Judge = Callable[[PodImage, str], Judgement]
+"""The answer about one image in a namespace, by what is known of it and whom the cluster trusts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateVerdict:
+    """The answer about the images of one pod.
+
+    Attributes:
+        mode: of the gate in the pod's namespace.
         decision: what to do.
-        images: every image of the pod, judged; empty where the gate is off or the namespace exempt.
-        refusals: why not, in words; in mode ``warn`` they are told and do not decide.
-        missing: images that were not looked into yet, as the pod names them.
-        findings: other things that people should see, such as EPC that does not fit the enclave.
+        count: images judged; 0 where the gate is off or the namespace exempt.
+        objections: what is held against it: refusals in mode ``enforce``, warnings in mode ``warn``.
+        refused: images that were judged and not accepted.
+        missing: images that nobody looked into yet.
+        remarks: what does not decide, such as EPC that does not fit the enclave.
     """
 
     mode: GateMode
     decision: Decision
-    images: tuple[ImageVerdict, ...] = ()
-    refusals: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    count: int = 0
+    objections: tuple[Finding, ...] = ()
+    refused: tuple[PodImage, ...] = ()
+    missing: tuple[PodImage, ...] = ()
+    remarks: tuple[Finding, ...] = ()
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """The objections in words."""
+        return tuple(finding.message for finding in self.objections)
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """The missing images, each once, in words."""
+        return tuple(dict.fromkeys(one.image.build() for one in self.missing))
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """All that does not decide, in words."""
-        return (
-            *(self.refusals if self.decision is Decision.ADMIT else ()),
-            *(f"{image}: not looked into yet" for image in self.missing if self.decision is Decision.ADMIT),
-            *(f"{one.image.build()}: {in_words(check)}" for one in self.images for check in one.warnings),
-            *(f"{finding.message}: {finding.hint}" for finding in self.findings),
-        )
+        told = [f"{finding.message}: {finding.hint}" for finding in self.remarks]
+        if self.decision is not Decision.ADMIT:
+            return tuple(told)
+        return (*self.refusals, *(f"{image}: not looked into yet" for image in self.waits_for), *told)
 
     @property
     def summary(self) -> str:
@@ -62,65 +93,83 @@ class GateVerdict:
         if self.decision is Decision.REFUSE:
             return f"{self.mode}: refused: {self.refusals[0]}"
         if self.decision is Decision.WAIT:
-            return f"{self.mode}: waits for the scan of {', '.join(self.missing)}"
-        if self.refusals or self.missing:
-            return f"{self.mode}: admitted, though: {(*self.refusals, *self.missing)[0]}"
-        return f"{self.mode}: admitted, images judged: {len(self.images)}"
+            return f"{self.mode}: waits for the scan of {', '.join(self.waits_for)}"
+        if self.objections or self.missing:
+            return f"{self.mode}: admitted, though: {(*self.refusals, *self.waits_for)[0]}"
+        return f"{self.mode}: admitted, images judged: {self.count}"
 
 
-def judge_pod(
-    pod: dict[str, object],
-    *,
-    namespace: str,
-    reports: Mapping[str, ImageReport],
-    signers: Sequence[TrustedSigner],
-    policy: AdmissionPolicy,
-) -> GateVerdict:
+def mode_in(policy: AdmissionPolicy, namespace: str) -> GateMode:
+    """How the gate works for pods of ``namespace``: off for the node's own equipment."""
+    return GateMode.OFF if policy.exempts(namespace) else policy.signer_gate.mode
+
+
+def can_wait(policy: AdmissionPolicy, *, node_name: object) -> bool:
+    """Whether a pod with an unknown image is made to wait behind the scheduling gate, or asked to come again.
+
+    Args:
+        policy: with ``onMiss``.
+        node_name: the pod's ``spec.nodeName``: whoever names a node passes the scheduler, and its gates, by.
+    """
+    return policy.signer_gate.on_miss is OnMiss.GATE and not text(node_name)
+
+
+def judge_pod(pod: dict[str, object], *, namespace: str, judge: Judge, policy: AdmissionPolicy) -> GateVerdict:
     """Judge every image of a pod that asks for SGX (whether it does is the caller's question).
 
     Args:
         pod: with ``metadata`` and ``spec``, images pinned by digest.
         namespace: where it is to run.
-        reports: what is known of images, by digest.
-        signers: all TrustedSigners of the cluster.
-        policy: with the gate's mode; pods of exempt namespaces are the node's own equipment and not asked.
+        judge: answers about one image.
+        policy: with the gate's mode.
     """
-    mode = policy.signer_gate.mode
-    if mode is GateMode.OFF or policy.exempts(namespace):
+    mode = mode_in(policy, namespace)
+    if mode is GateMode.OFF:
         return GateVerdict(mode=mode, decision=Decision.ADMIT)
-    used, unreadable = _images(pod)
-    verdicts = tuple(
-        judge_image(
-            reports.get(image.digest or ""),
-            signers,
-            namespace=namespace,
-            image=image,
-            holds_device=any(ask.wants_sgx for ask in asks),
-            policy=policy.signer_gate,
-        )
-        for image, asks in used.items()
-    )
-    refusals = (
-        *unreadable,
-        *(
-            f"{one.image.build()}: {reason}"
-            for one in verdicts
-            if one.standing is Standing.REFUSED
-            for reason in one.reasons
-        ),
-    )
-    missing = tuple(one.image.build() for one in verdicts if one.standing is Standing.UNKNOWN)
+    try:
+        images = pod_images(pod, sgx_request(pod))
+    except MalformedError as error:
+        unreadable = refuse_malformed(("spec",), error)
+        return GateVerdict(mode=mode, decision=_decide(mode, refused=True, missing=False), objections=(unreadable,))
+    return judge_images(images, namespace=namespace, judge=judge, policy=policy)
+
+
+def judge_images(images: Sequence[PodImage], *, namespace: str, judge: Judge, policy: AdmissionPolicy) -> GateVerdict:
+    """Judge images of a pod; see ``judge_pod``.
+
+    Codes of objections: ``gate.not-pinned`` (named by a tag), ``gate.refused``; of remarks: ``gate.remark``,
+    ``epc.below-enclave``, ``epc.above-enclave``.
+    """
+    mode = mode_in(policy, namespace)
+    if mode is GateMode.OFF:
+        return GateVerdict(mode=mode, decision=Decision.ADMIT)
+    make = refuse if mode is GateMode.ENFORCE else warn
+    judged = [(one, judge(one, namespace)) for one in images if one.image.is_pinned]
+    refused = tuple(one for one, judgement in judged if judgement.standing is Standing.REFUSED)
+    missing = tuple(one for one, judgement in judged if judgement.standing is Standing.UNKNOWN)
+    objections = [
+        *(make("gate.not-pinned", one.path, _by_tag(one), _PIN) for one in images if not one.image.is_pinned),
+        *(make("gate.refused", *reason, "") for one, judgement in judged for reason in _reasons(one, judgement)),
+    ]
     return GateVerdict(
         mode=mode,
-        decision=decide(mode, refused=bool(refusals), missing=bool(missing)),
-        images=verdicts,
-        refusals=refusals,
+        decision=_decide(mode, refused=bool(objections), missing=bool(missing)),
+        count=len({one.image for one in images}),
+        objections=tuple(objections),
+        refused=refused,
         missing=missing,
-        findings=tuple(_findings(used, verdicts)),
+        remarks=tuple(remark for one, judgement in judged for remark in _remarks(one, judgement)),
     )
 
 
-def decide(mode: GateMode, *, refused: bool, missing: bool) -> Decision:
+_PIN = "its name was changed after Bastide's mutating webhook, or no digest was to be had: name it by digest"
+
+
+def _by_tag(one: PodImage) -> str:
+    return f"{one.where}: expected an image by digest, seen {one.image.build()}"
+
+
+def _decide(mode: GateMode, *, refused: bool, missing: bool) -> Decision:
     """What a mode makes of a finding; nothing but ``enforce`` keeps a pod waiting or out."""
     if mode is not GateMode.ENFORCE:
         return Decision.ADMIT
@@ -129,21 +178,14 @@ def decide(mode: GateMode, *, refused: bool, missing: bool) -> Decision:
     return Decision.WAIT if missing else Decision.ADMIT
 
 
-def _images(pod: dict[str, object]) -> tuple[dict[ImageReference, list[ContainerAsk]], tuple[str, ...]]:
-    """Each image with the containers that run it, and what could not be read, in words."""
-    used: dict[ImageReference, list[ContainerAsk]] = {}
-    unreadable: list[str] = []
-    for ask in sgx_request(pod).containers:
-        try:
-            used.setdefault(image_of(at(pod, ask.path)), []).append(ask)
-        except MalformedError as error:
-            unreadable.append(f"{dotted((*ask.path, 'image'))}: {error.message} [{error.code}]")
-    return used, tuple(unreadable)
+def _reasons(one: PodImage, judgement: Judgement) -> Iterator[tuple[Path, str]]:
+    if judgement.standing is Standing.REFUSED:
+        for reason in judgement.reasons or ("it is not accepted",):
+            yield one.path, f"{one.where}: {one.image.build()}: {reason}"
 
 
-def _findings(
-    used: Mapping[ImageReference, Sequence[ContainerAsk]], verdicts: Sequence[ImageVerdict]
-) -> Iterator[Finding]:
-    for one in verdicts:
-        for ask in used[one.image]:
-            yield from epc_findings(ask, one.needs)
+def _remarks(one: PodImage, judgement: Judgement) -> Iterator[Finding]:
+    for words in judgement.warnings:
+        yield warn("gate.remark", one.path, f"{one.where}: {words}", "see `bastide enclave verify`")
+    if one.ask is not None:
+        yield from epc_findings(one.ask, judgement.needs)

@@ -11,20 +11,27 @@ from pathlib import Path
 from typing import Final
 
 from bastide.cluster.admission.state import SGX_NODES
-from bastide.cluster.certificate_keeper import CertificateKeeper, KeeperSettings
+from bastide.cluster.certificate_keeper import CertificateKeeper
+from bastide.cluster.metrics.external.apiservice import ApiServiceBundle, check_owner
+from bastide.cluster.metrics.external.app import ExternalMetrics
+from bastide.cluster.metrics.external.callers import Believed, Reviews
+from bastide.cluster.metrics.external.serving import serve_external
 from bastide.cluster.metrics.measures import MeasureSettings
+from bastide.cluster.metrics.model import Known
 from bastide.cluster.metrics.objects import POOL_LABELS
 from bastide.cluster.metrics.page import CONTENT_TYPE, Health, page_text
-from bastide.cluster.metrics.scaler import Known, Scaler, ScalerTls, scaler_server
+from bastide.cluster.metrics.scaler import Scaler, ScalerTls, scaler_server
 from bastide.cluster.metrics.scrape import Scraper, ScrapeSettings
 from bastide.cluster.metrics.selector import Selector
 from bastide.cluster.metrics.store import Agents, EpcStore
+from bastide.cluster.serving import ServiceIdentity
 from bastide.errors import ConfigError
 from bastide.kube.access import ClusterAccess
 from bastide.kube.client import ApiClient
 from bastide.kube.follow import FollowSettings
 from bastide.units import Bytes
 from bastide.web.pages import Page, web_server
+from bastide.web.serving import listen
 
 Address = tuple[str, int]
 """Host and port; port 0 for any free one."""
@@ -62,6 +69,7 @@ class MetricsOptions:
         scaler: where KEDA is served; None: not at all.
         scaler_tls: whether by TLS.
         scaler_client_ca: certificate authorities of those who may connect to it; None: everybody may.
+        external: where the external metrics API is served; None: not at all.
         cluster_wide: namespaces whose ScaledObjects may ask about the whole cluster.
         certificates: for everything that is served by TLS.
         node_selector: of the nodes that are looked at; empty: all.
@@ -77,6 +85,7 @@ class MetricsOptions:
     scaler: Address | None = ("127.0.0.1", 9112)
     scaler_tls: bool = False
     scaler_client_ca: Path | None = None
+    external: Address | None = None
     cluster_wide: tuple[str, ...] = ()
     certificates: CertificateOptions = field(default_factory=CertificateOptions)
     node_selector: str = NODE_SELECTOR
@@ -96,7 +105,7 @@ class MetricsProcess:
         chance: random numbers in [0, 1) for back-offs.
 
     Attributes:
-        ports: where is served, by name (``pages``, ``scaler``), once it runs.
+        ports: where is served, by name (``pages``, ``scaler``, ``external``), once it is.
     """
 
     def __init__(self, access: ClusterAccess, options: MetricsOptions, *, chance: Callable[[], float]) -> None:
@@ -118,24 +127,35 @@ class MetricsProcess:
         self._scraper = Scraper(
             lambda: self.store.agents, self.store.readings, clock=time.time, chance=chance, settings=options.scrape
         )
+        self._believed = Believed(self._client, chance=chance, settings=options.follow)
         self.ports: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Work until cancelled.
+        """Work until cancelled or, where the external metrics API is served, until a signal.
 
         Raises:
             BastideError: options or files are not usable.
         """
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+            beside: list[asyncio.Task[None]] = []
             host, port = self._options.pages
             pages = {"/metrics": self._numbers, "/healthz": self._health, "/readyz": self._readiness}
             self.ports["pages"] = await stack.enter_async_context(web_server(pages, host=host, port=port))
-            tasks.create_task(self.store.run())
+            beside.append(tasks.create_task(self.store.run()))
             if self._options.agent_selector is not None:
-                tasks.create_task(self._scrape())
+                beside.append(tasks.create_task(self._scrape()))
+            files = None
+            if self._options.scaler_tls or self._options.external is not None:
+                files = await stack.enter_async_context(self._certificate())
             if self._options.scaler is not None:
-                await stack.enter_async_context(self._serve_keda(self._options.scaler))
-            await asyncio.Event().wait()
+                await stack.enter_async_context(self._serve_keda(self._options.scaler, files))
+            if self._options.external is not None and files is not None:
+                beside.append(tasks.create_task(self._believed.run()))
+                await self._serve_external(self._options.external, files)
+            else:
+                await asyncio.Event().wait()
+            for task in beside:
+                task.cancel()
 
     async def _scrape(self) -> None:
         """Ask agents, from when it is known which there are."""
@@ -143,18 +163,26 @@ class MetricsProcess:
         await self._scraper.run()
 
     @asynccontextmanager
-    async def _serve_keda(self, address: Address) -> AsyncIterator[None]:
+    async def _serve_keda(self, address: Address, files: tuple[Path, Path] | None) -> AsyncIterator[None]:
         options = self._options
         scaler = Scaler(self.known, cluster_wide=options.cluster_wide)
-        async with AsyncExitStack() as stack:
-            tls = None
-            if options.scaler_tls:
-                files = await stack.enter_async_context(self._certificate())
-                tls = ScalerTls(read=lambda: _pair(*files), client_ca=_optional(options.scaler_client_ca))
-            host, port = address
-            server = scaler_server(scaler, host=host, port=port, tls=tls)
-            self.ports["scaler"] = await stack.enter_async_context(server)
+        tls = None
+        if options.scaler_tls and files is not None:
+            tls = ScalerTls(read=lambda: _pair(*files), client_ca=_optional(options.scaler_client_ca))
+        host, port = address
+        async with scaler_server(scaler, host=host, port=port, tls=tls) as self.ports["scaler"]:
             yield
+
+    async def _serve_external(self, address: Address, files: tuple[Path, Path]) -> None:
+        """Until a signal."""
+        reviews = Reviews(self._client, time.monotonic)
+        app = ExternalMetrics(lambda: self._believed.now, reviews, self.known, clock=_now)
+        host, port = address
+        with listen(host, port) as sock:
+            bound: int = sock.getsockname()[1]
+            await serve_external(
+                app, self._believed, files, sock, begun=lambda: self.ports.__setitem__("external", bound)
+            )
 
     @asynccontextmanager
     async def _certificate(self) -> AsyncIterator[tuple[Path, Path]]:
@@ -163,15 +191,18 @@ class MetricsProcess:
         if options.files is not None:
             yield options.files
             return
-        host = f"{options.service}.{self._options.namespace}.svc"
-        settings = KeeperSettings(
-            namespace=self._options.namespace,
-            secret=options.secret,
-            names=(host, f"{host}.cluster.local"),
-            folder=options.folder,
+        namespace = self._options.namespace
+        identity = ServiceIdentity(
+            namespace=namespace, service=options.service, secret=options.secret, certificates=options.folder
         )
+        bundle = ApiServiceBundle(self._client, namespace=namespace, service=options.service)
         keeper = CertificateKeeper(
-            self._client, settings, publisher=None, leads=lambda: True, clock=_now, chance=self._chance
+            self._client,
+            identity.keeper,
+            publisher=bundle if self._options.external is not None else None,
+            leads=lambda: True,
+            clock=_now,
+            chance=self._chance,
         )
         task = asyncio.ensure_future(keeper.run())
         try:
@@ -209,11 +240,25 @@ class MetricsProcess:
 
     async def _readiness(self) -> Page:
         problems = (*self._problems(), *(f"{kind}: {fault}" for kind, fault in self.store.faults.items()))
-        if self._options.scaler is not None and "scaler" not in self.ports:
-            problems = (*problems, "KEDA is not served yet")
+        wanted = {"scaler": self._options.scaler, "external": self._options.external}
+        problems += tuple(
+            f"{name}: not served yet" for name, address in wanted.items() if address and name not in self.ports
+        )
+        if self._options.external is not None and self._believed.fault:
+            problems = (*problems, self._believed.fault)
         if problems:
             return Page(status=HTTPStatus.SERVICE_UNAVAILABLE, body="\n".join(problems).encode() + b"\n")
         return Page()
+
+
+async def check_apiservice(access: ClusterAccess, *, namespace: str, service: str, chance: Callable[[], float]) -> bool:
+    """Whether the APIService of external metrics is there and ours; False where there is none.
+
+    Raises:
+        PolicyError: ``cluster.metrics.apiservice``: somebody else's.
+        BastideError: those of ``ApiClient.get``.
+    """
+    return await check_owner(ApiClient(access, chance=chance), namespace=namespace, service=service)
 
 
 def _pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:

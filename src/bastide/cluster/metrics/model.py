@@ -144,3 +144,11 @@ class ClusterMeasures:
     def allocatable(self) -> Bytes:
         """EPC of all pools, in bytes."""
         return Bytes(sum(pool.allocatable for pool in self.pools))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What can be answered from: measures, or in words why there are none."""
+
+    measures: ClusterMeasures | None
+    problem: str = ""

@@ -17,7 +17,7 @@ import grpc.aio
 
 from bastide._proto import externalscaler_pb2 as pb
 from bastide._proto import externalscaler_pb2_grpc as rpc
-from bastide.cluster.metrics.model import ClusterMeasures
+from bastide.cluster.metrics.model import ClusterMeasures, Known
 from bastide.cluster.metrics.trigger import Trigger
 from bastide.errors import BastideError, ConfigError, MalformedError, PolicyError
 
@@ -34,14 +34,6 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What can be answered from: measures, or in words why there are none."""
-
-    measures: ClusterMeasures | None
-    problem: str = ""
 
 
 class Scaler(rpc.ExternalScalerServicer):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import uvloop
 
-from bastide.cluster.certificate_keeper import CertificateKeeper, KeeperSettings
 from bastide.cluster.scanner.app import App
 from bastide.cluster.scanner.board import Board
 from bastide.cluster.scanner.callers import Callers
@@ -21,10 +20,10 @@ from bastide.cluster.scanner.pull import ScanLimits
 from bastide.cluster.scanner.resolve import Resolver
 from bastide.cluster.scanner.scans import Scans, ScanSettings
 from bastide.cluster.scanner.secrets import PodSecrets, read_secrets
+from bastide.cluster.serving import OwnCertificates, ServiceIdentity, server_tls
 from bastide.kube.access import ClusterAccess
 from bastide.kube.client import ApiClient
 from bastide.web.serving import ServingLimits, listen, serve_app
-from bastide.web.tls import ServerTls
 
 _CONNECTIONS = 256
 
@@ -39,7 +38,7 @@ class ScannerOptions:
         host: address to listen on.
         port: likewise; 0 for any free one.
         namespace: of the release.
-        service: name of the Service.
+        service: name of the Service, and of the Lease.
         secret: name of the Secret with the certificates.
         certificates: folder for certificate and key, in memory where possible.
         tls: certificate and key of somebody else: the Secret is left alone.
@@ -105,16 +104,16 @@ async def serve(
     resolver = Resolver(options.registries, secrets, scans, metrics)
     app = App(Callers(client, options.callers, time.monotonic), resolver, metrics, fault=lambda: scans.fault)
     remove_leftovers(options.work)
-    keeper = None if options.tls else _keeper(client, options, chance)
+    own = None if options.tls else _own(client, options, chance)
     try:
         with listen(options.host, options.port) as sock:
             port: int = sock.getsockname()[1]
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(scans.run())]
-                if keeper is not None:
-                    beside.append(tasks.create_task(keeper.run()))
+                if own is not None:
+                    beside.append(tasks.create_task(own.run()))
                 try:
-                    tls = await _tls(keeper, options, stop)
+                    tls = await server_tls(own, options.tls, stop)
                     if tls is not None:
                         limits = ServingLimits(connections=_CONNECTIONS)
                         await serve_app(app, tls, sock, begun=lambda: started(port), stop=stop, limits=limits)
@@ -125,34 +124,14 @@ async def serve(
         resolver.close()
 
 
-def _keeper(client: ApiClient, options: ScannerOptions, chance: Callable[[], float]) -> CertificateKeeper:
-    host = f"{options.service}.{options.namespace}.svc"
-    settings = KeeperSettings(
+def _own(client: ApiClient, options: ScannerOptions, chance: Callable[[], float]) -> OwnCertificates:
+    identity = ServiceIdentity(
         namespace=options.namespace,
+        service=options.service,
         secret=options.secret,
-        names=(host, f"{host}.cluster.local"),
-        folder=options.certificates,
+        certificates=options.certificates,
     )
-    return CertificateKeeper(client, settings, publisher=None, leads=lambda: True, clock=_now, chance=chance)
-
-
-async def _tls(
-    keeper: CertificateKeeper | None, options: ScannerOptions, stop: asyncio.Event | None
-) -> ServerTls | None:
-    """The certificate to serve with; None where the end comes before there is one."""
-    if options.tls is not None:
-        return ServerTls(*options.tls)
-    if keeper is None:
-        return None
-    waits: list[asyncio.Future[object]] = [asyncio.ensure_future(keeper.loaded())]
-    if stop is not None:
-        waits.append(asyncio.ensure_future(stop.wait()))
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        return ServerTls(*keeper.files) if waits[0].done() else None
-    finally:
-        for task in waits:
-            task.cancel()
+    return OwnCertificates(client, identity, publisher=None, clock=_now, chance=chance)
 
 
 def _now() -> datetime:

@@ -88,15 +88,23 @@ class Repository:
         """A manifest or index by its digest.
 
         Raises:
-            MalformedError: ``scanner.digest.mismatch``, ``scanner.http.size``, and those of ``parse_document``.
+            MalformedError: ``scanner.digest.mismatch``, ``scanner.http.size``, ``scanner.registry.content-type`` (the
+                registry says another type than the document), and those of ``parse_document``.
             ConflictError: ``scanner.registry.missing``, ``scanner.registry.unauthorised``,
                 ``scanner.registry.refused``.
             PolicyError: ``scanner.registry.realm``, ``scanner.registry.redirect``, ``scanner.address.closed``.
             UnavailableError: ``scanner.registry.busy``, and those of ``Wire.get``.
         """
         raw, content_type, _ = self._document(digest)
-        check_digest(raw, digest, f"{self.name}@{digest}")
-        return raw, parse_document(raw, content_type)
+        where = f"{self.name}@{digest}"
+        check_digest(raw, digest, where)
+        document = parse_document(raw)
+        try:
+            parse_document(raw, content_type)
+        except MalformedError as error:
+            # Of what the digest covers nothing is wrong: another registry may serve the same and say so rightly.
+            raise MalformedError("scanner.registry.content-type", error.message, where=where) from None
+        return raw, document
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
         """The content of a blob in pieces; after the last one, size and digest were right. Errors as ``document``."""

@@ -1,7 +1,7 @@
 """Signed statements that a registry keeps beside an image.
 
 Whoever may push to the repository may attach anything: nothing here is believed. That a statement is about the pinned
-digest is checked, so that others do not take its place; who signed it is the gate's question.
+digest in this repository is checked, so that others do not take its place; who signed it is the gate's question.
 
 Source: OCI distribution-spec v1.1 "Listing Referrers"; OCI image-spec v1.1 "Guidelines for Artifact Usage"; DSSE v1.0.
 """
@@ -61,12 +61,13 @@ def _envelopes(repository: Repository, referrer: Descriptor, digest: str) -> lis
         raise
     except BastideError:
         return []
-    return [raw for raw in contents if _is_about(raw, digest)]
+    return [raw for raw in contents if _is_about(raw, digest, repository.name)]
 
 
-def _is_about(envelope: bytes, digest: str) -> bool:
+def _is_about(envelope: bytes, digest: str, repository: str) -> bool:
     try:
         payload = text(mapping(read_json(envelope, largest=LARGEST_STATEMENT)).get("payload"))
-        return Statement.parse(base64.b64decode(payload, validate=True)).image_digest == digest
+        stated = Statement.parse(base64.b64decode(payload, validate=True))
     except (MalformedError, binascii.Error, ValueError):
         return False
+    return (stated.image_digest, stated.repository) == (digest, repository)

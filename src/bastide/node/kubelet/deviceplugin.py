@@ -27,13 +27,18 @@ _REGISTER_SECONDS = 15.0
 
 
 class DevicePlugin(rpc.DevicePluginServicer):
-    """Answers the kubelet for one resource, whose offer may change at any time."""
+    """Answers the kubelet for one resource, whose offer may change at any time.
+
+    Attributes:
+        lists: how often a kubelet began to listen to the list.
+    """
 
     def __init__(self, offer: DeviceOffer) -> None:
         self._offer = offer
         self._changed = asyncio.Event()
         self._session = 0
         self._streams = 0
+        self.lists = 0
 
     @property
     def resource(self) -> str:
@@ -74,6 +79,7 @@ class DevicePlugin(rpc.DevicePluginServicer):
         del request, context
         session = self._session
         self._streams += 1
+        self.lists += 1
         try:
             while session == self._session:
                 changed = self._changed

@@ -98,6 +98,16 @@ class FolderFiles:
         """See ``NodeFiles``."""
         return tuple(sorted(os.listdir(self._resolved(path)))[:MOST_NAMES])  # noqa: PTH208 - names alone are wanted
 
+    def nearest_folder(self, path: str) -> Path:
+        """The folder of this machine in which ``path`` lies, or in which its own folders would have to be made."""
+        while path:
+            path = path.rpartition("/")[0]
+            try:
+                return Path(self._resolved(path))
+            except OSError:
+                continue
+        return Path(self._root or "/")
+
     def _resolved(self, path: str) -> str:
         """Where ``path`` leads, no link left in it, ``..`` never above the root. Text: this runs often."""
         left = _steps(path)

@@ -1,11 +1,15 @@
 """``Hardware`` of a real node, live or captured."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from pathlib import Path
 
+from bastide.node.folderwatch import FolderWatch
 from bastide.node.inventory import NodeInventory
-from bastide.node.machine.files import NodeFiles
+from bastide.node.machine.files import FolderFiles, NodeFiles
 from bastide.node.machine.look import Look
-from bastide.node.machine.read import read_cpu, read_inventory
+from bastide.node.machine.read import COMING_AND_GOING, read_cpu, read_inventory
 from bastide.node.ports import Hardware
 
 
@@ -24,6 +28,18 @@ class MachineHardware:
         for each in self._cpu_unseen:
             look.miss(each.signal, each.why)
         return read_inventory(look, self._cpu)
+
+    async def looks(self, *, every: float) -> AsyncGenerator[NodeInventory, None]:
+        """See ``Hardware``."""
+        files = self._files
+        if isinstance(files, FolderFiles):
+            with FolderWatch(lambda: _folders(files)) as watch:
+                while True:
+                    yield self.inventory()
+                    await watch.news(every)
+        while True:
+            yield self.inventory()
+            await asyncio.sleep(every)  # a capture does not change
 
 
 class RecentHardware:
@@ -45,3 +61,15 @@ class RecentHardware:
         if self._last is None or now - self._last[0] >= self._seconds:
             self._last = (now, self._hardware.inventory())
         return self._last[1]
+
+    async def looks(self, *, every: float) -> AsyncGenerator[NodeInventory, None]:
+        """See ``Hardware``; each look is the one that ``inventory`` gives from then on."""
+        async with aclosing(self._hardware.looks(every=every)) as looks:
+            async for inventory in looks:
+                self._last = (self._clock(), inventory)
+                yield inventory
+
+
+def _folders(files: FolderFiles) -> set[Path]:
+    """Where devices and sockets come and go, as far as there are such folders now."""
+    return {files.nearest_folder(path) for path in COMING_AND_GOING}

@@ -35,6 +35,9 @@ DEVICE_PATHS = {
 }
 """Where a device node may be, by role, newest driver first."""
 
+COMING_AND_GOING = (*(path for paths in DEVICE_PATHS.values() for path in paths), AESM_SOCKET)
+"""What may appear and vanish while the machine runs; all else comes with these or is settled at boot."""
+
 _CGROUP = "/sys/fs/cgroup"
 _CAPACITIES = tuple(f"{_CGROUP}{each}/misc.capacity" for each in ("", "/unified", "/misc"))
 _NOT_THE_ROOT = f"{_CGROUP}/cgroup.events"

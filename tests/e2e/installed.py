@@ -1,0 +1,122 @@
+"""Bastide in a cluster by its chart, and what its tests ask of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from e2e.api import ApiError, eventually
+from e2e.certs import NODE_NAME
+from e2e.charted import ChartCluster
+from e2e.cluster import PODS, busybox_pod, collection_of
+from e2e.config import REGISTRY
+
+NAMESPACE = "bastide-system"
+RELEASE = "bastide"
+WORKLOADS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
+EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
+CHANGED = "bastide.dev/changed"
+GATE = "bastide.dev/enclave-inspection"
+_REPOSITORY = Path(__file__).parents[2]
+CHART = _REPOSITORY / "deploy" / "helm" / "bastide"
+_BUILD = _REPOSITORY / "deploy" / "images" / "build.py"
+# Slow machines: every process of the chart starts a Python, all at once.
+PATIENCE = 240
+
+VALUES: dict[str, Any] = {
+    "image": {"registry": REGISTRY},
+    # Without Intel's service, or a copy of what it says, it is never ready.
+    "attestation": {"enabled": False},
+}
+"""The chart's defaults, but for what the box cannot have."""
+
+
+class Installed:
+    """One release in one cluster.
+
+    Attributes:
+        cluster: where it is.
+        values: those of the last revision.
+    """
+
+    def __init__(self, cluster: ChartCluster) -> None:
+        self.cluster = cluster
+        self.values: dict[str, Any] = {}
+
+    def build_image(self) -> None:
+        """Build the chart's one image as a release does, and put it into the registry."""
+        output = self.cluster.box.folder / "images" / "bastide"
+        build = [sys.executable, str(_BUILD), "--output", str(output)]
+        archive = subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True, timeout=600).stdout.strip()
+        tag = Path(archive).stem.removeprefix("bastide-")
+        self.cluster.registry.push(Path(archive), f"bastide:{tag}")
+
+    def install(self, values: dict[str, Any]) -> str:
+        """``helm install``; what it prints once everything is ready."""
+        return self._helm("install", CHART, values, "--create-namespace")
+
+    def upgrade(self, values: dict[str, Any], chart: Path = CHART) -> str:
+        """``helm upgrade`` to these values and no others; what it prints once everything is ready."""
+        return self._helm("upgrade", chart, values)
+
+    def uninstall(self) -> str:
+        """``helm uninstall``."""
+        return self.cluster.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", f"--timeout={PATIENCE}s")
+
+    def _helm(self, verb: str, chart: Path, values: dict[str, Any], *options: str) -> str:
+        file = self.cluster.box.folder / "values.json"
+        file.write_text(json.dumps(values))
+        wait = ("--wait", f"--timeout={PATIENCE}s")
+        said = self.cluster.helm(verb, RELEASE, str(chart), "--namespace", NAMESPACE, "-f", str(file), *wait, *options)
+        self.values = values
+        return said
+
+    def scale(self, component: str, replicas: int) -> None:
+        """Give a Deployment this many pods and wait until the last of the others has gone."""
+        path = f"{WORKLOADS}/deployments/{RELEASE}-{component}"
+        self.cluster.api.patch(f"{path}/scale", {"spec": {"replicas": replicas}}, kind="merge")
+        pods = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component={component}"
+
+        def look() -> None:
+            assert self.cluster.api.get(path)["status"].get("readyReplicas", 0) == replicas
+            assert len(self.cluster.api.get(pods)["items"]) == replicas
+
+        eventually(look, seconds=PATIENCE)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Create objects."""
+        for one in objects:
+            self.cluster.api.create(collection_of(one), one)
+
+    def events(self, pod: str, reason: str) -> list[str]:
+        """Notes of the events of a pod."""
+        told = self.cluster.api.get(EVENTS)["items"]
+        return [one["note"] for one in told if (one["regarding"]["name"], one["reason"]) == (pod, reason)]
+
+    def pods_of(self, selector: str) -> list[dict[str, Any]]:
+        """Pods of the namespace ``default`` by their labels, without those that end."""
+        found = self.cluster.api.get(f"{PODS}?labelSelector={selector}")["items"]
+        return [one for one in found if "deletionTimestamp" not in one["metadata"]]
+
+
+def sgx_pod(name: str, image: str, *, script: str = "sleep 100000", epc: str = "1Mi", **spec: object) -> dict[str, Any]:
+    """A pod that asks for EPC and runs a script in an image of the registry."""
+    pod = busybox_pod(name, script, limits={"sgx.intel.com/epc": epc}, **spec)
+    pod["metadata"]["namespace"] = "default"
+    pod["spec"]["containers"][0] |= {"image": f"{REGISTRY}/{image}", "imagePullPolicy": "IfNotPresent"}
+    return pod
+
+
+def refusal(attempt: Any) -> str:
+    """The API server's message of a request that has to be refused."""
+    try:
+        attempt()
+    except ApiError as error:
+        return str(json.loads(str(error).partition(": ")[2])["message"])
+    raise AssertionError("expected a refusal, and it was let in")
+
+
+def on_our_node(pod: dict[str, Any]) -> bool:
+    """Whether the pod is on the node that has SGX."""
+    return bool(pod["spec"]["nodeName"] == NODE_NAME)

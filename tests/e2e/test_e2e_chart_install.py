@@ -1,0 +1,257 @@
+"""The chart by real helm, as it comes: SGX pods admitted, normalised, placed, with devices; quotas; a webhook that is gone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.api import eventually
+from e2e.charted import ChartCluster
+from e2e.cluster import EPC_BYTES, PODS, busybox_pod
+from e2e.config import REGISTRY
+from e2e.installed import CHANGED, PATIENCE, RELEASE, WORKLOADS, Installed, on_our_node, refusal, sgx_pod
+
+EPC = "sgx.intel.com/epc"
+ENCLAVE = "sgx.intel.com/enclave"
+MIB = 1 << 20
+EXAMPLES = Path(__file__).parents[2] / "examples"
+JOBS = "/apis/batch/v1/namespaces/default/jobs"
+QUOTAS = "/api/v1/namespaces/default/resourcequotas"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+WEBHOOKS = "/apis/admissionregistration.k8s.io/v1"
+OPENS = "(exec 3<>/dev/sgx_enclave) && ! test -e /dev/sgx_provision && echo the device opens"
+PLAIN_NODE = "plainnode"
+
+
+@pytest.fixture(autouse=True)
+def tidy(installed: Installed) -> Iterator[None]:
+    """No pod of one test is there in the next, and every part of the box still runs."""
+    yield
+    installed.cluster.remove_all_pods()
+    assert not installed.cluster.revive()
+
+
+def job_done(cluster: ChartCluster, name: str) -> dict[str, Any]:
+    """The Job as soon as it has completed."""
+
+    def look() -> dict[str, Any]:
+        job = cluster.api.get(f"{JOBS}/{name}")
+        assert job["status"].get("succeeded") == 1, job["status"]
+        return job
+
+    return eventually(look, seconds=PATIENCE)
+
+
+def test_everything_is_ready_and_the_node_offers_its_epc(installed: Installed) -> None:
+    cluster = installed.cluster
+    for component in ("admission", "controller", "metrics"):
+        status = cluster.api.get(f"{WORKLOADS}/deployments/{RELEASE}-{component}")["status"]
+        assert status["readyReplicas"] == status["replicas"] >= 1, component
+    cluster.offers(EPC, EPC_BYTES)
+    cluster.offers(ENCLAVE, 110)
+    assert cluster.node()["metadata"]["labels"]["bastide.dev/sgx-enabled"] == "true"
+
+
+def test_the_faq_s_job_is_normalised_placed_and_completes_with_its_device(installed: Installed) -> None:
+    cluster = installed.cluster
+    job = next(yaml.safe_load_all((EXAMPLES / "sgx-test.yaml").read_text()))
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"] == {"sgx.intel.com/sgx_epc_mem_in_MiB": 10}
+    container |= {"image": f"{REGISTRY}/team/sgx-test:1", "command": ["/bin/sh", "-c", OPENS]}
+    cluster.api.create(JOBS, job)
+    job_done(cluster, "sgx-test")
+    (pod,) = installed.pods_of("app=sgx-test")
+    assert pod["spec"]["containers"][0]["resources"]["limits"] == {EPC: "10Mi", ENCLAVE: "1"}
+    assert f"{EPC}=10Mi" in pod["metadata"]["annotations"][CHANGED]
+    assert "sgx_epc_mem_in_MiB" in pod["metadata"]["annotations"][CHANGED]
+    assert on_our_node(pod)
+    assert cluster.log(pod["metadata"]["name"]) == "the device opens\n"
+
+
+def test_the_example_of_aks_keeps_its_amount_and_gets_the_device(installed: Installed) -> None:
+    installed.cluster.create_pod(sgx_pod("aks", "team/sgx-test:1", script=OPENS, epc="10Mi"))
+    pod = installed.cluster.in_phase("aks", "Succeeded")
+    assert pod["spec"]["containers"][0]["resources"]["limits"] == {EPC: "10Mi", ENCLAVE: "1"}
+    assert installed.cluster.log("aks") == "the device opens\n"
+
+
+@pytest.fixture
+def quota(installed: Installed) -> Iterator[Installed]:
+    """Namespace ``default`` may ask for 20 MiB of EPC."""
+    hard = {f"requests.{EPC}": "20Mi"}
+    installed.cluster.api.create(QUOTAS, {"metadata": {"name": "epc"}, "spec": {"hard": hard}})
+
+    def counted() -> None:
+        assert installed.cluster.api.get(f"{QUOTAS}/epc")["status"]["hard"] == hard
+
+    eventually(counted)
+    yield installed
+    installed.cluster.api.delete(f"{QUOTAS}/epc")
+
+
+@pytest.mark.parametrize(
+    ("name", "amount"),
+    [("kubernetes.azure.com/sgx_epc_mem_in_MiB", 15), ("alibabacloud.com/sgx_epc_MiB", 15), (EPC, "15Mi")],
+)
+def test_a_quota_on_epc_counts_pods_of_every_dialect(quota: Installed, name: str, amount: object) -> None:
+    asks = sgx_pod("first", "team/sgx-test:1")
+    asks["spec"]["containers"][0]["resources"] = {"limits": {name: str(amount)}}
+    quota.cluster.create_pod(asks)
+
+    def counted() -> None:
+        used = quota.cluster.api.get(f"{QUOTAS}/epc")["status"]["used"]
+        assert used == {f"requests.{EPC}": "15Mi"}, used
+
+    eventually(counted)
+    asks["metadata"]["name"] = "second"
+    said = refusal(lambda: quota.cluster.create_pod(asks))
+    assert f"exceeded quota: epc, requested: requests.{EPC}=15Mi" in said
+
+
+@pytest.fixture
+def mixed(installed: Installed) -> Iterator[Installed]:
+    """A second node, larger and without SGX, that nobody runs: what is bound to it stays pending there."""
+    api = installed.cluster.api
+    api.create("/api/v1/nodes", {"metadata": {"name": PLAIN_NODE}})
+    room = {"cpu": "64", "memory": "256Gi", "pods": "200", "ephemeral-storage": "1Ti"}
+    ready = {"type": "Ready", "status": "True", "reason": "x", "message": "x"}
+    status = {"capacity": room, "allocatable": room, "conditions": [ready]}
+
+    def schedulable() -> None:
+        api.patch(f"/api/v1/nodes/{PLAIN_NODE}/status", {"status": status}, kind="merge")
+        api.patch(f"/api/v1/nodes/{PLAIN_NODE}", {"spec": {"taints": None}}, kind="merge")
+        assert not api.get(f"/api/v1/nodes/{PLAIN_NODE}")["spec"].get("taints")
+
+    eventually(schedulable)
+    yield installed
+    for pod in api.get(f"{PODS}?fieldSelector=spec.nodeName={PLAIN_NODE}")["items"]:
+        api.delete(f"{PODS}/{pod['metadata']['name']}?gracePeriodSeconds=0")
+    api.delete(f"/api/v1/nodes/{PLAIN_NODE}")
+
+
+def test_of_a_mixed_pool_sgx_pods_take_the_sgx_node_and_plain_pods_the_other(mixed: Installed) -> None:
+    cluster = mixed.cluster
+    for number in range(3):
+        cluster.create_pod(sgx_pod(f"sgx-{number}", "team/sgx-test:1"))
+        cluster.create_pod(busybox_pod(f"plain-{number}"))
+
+    def bound(name: str) -> str:
+        node = cluster.pod(name)["spec"].get("nodeName")
+        assert node, cluster.pod(name)["status"]
+        return str(node)
+
+    for number in range(3):
+        assert on_our_node(cluster.running(f"sgx-{number}"))
+        assert eventually(lambda number=number: bound(f"plain-{number}")) == PLAIN_NODE
+
+
+def provision_pod(name: str) -> dict[str, Any]:
+    """A pod that asks for the provision device, which nobody may have by the chart's defaults."""
+    pod = sgx_pod(name, "team/sgx-test:1")
+    pod["spec"]["containers"][0]["resources"]["limits"]["sgx.intel.com/provision"] = "1"
+    return pod
+
+
+def host_path_pod(name: str, path: str) -> dict[str, Any]:
+    """A pod that takes devices from the host."""
+    pod = busybox_pod(name, volumes=[{"name": "host", "hostPath": {"path": path}}])
+    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "host", "mountPath": "/host"}]
+    return pod
+
+
+FORBIDDEN = {
+    "provision": provision_pod("provision"),
+    "device": host_path_pod("device", "/dev/sgx_enclave"),
+    "all devices": host_path_pod("devices", "/dev"),
+    "the quoting daemon": host_path_pod("aesm", "/var/run/aesmd/"),
+}
+
+
+@pytest.mark.parametrize("pod", FORBIDDEN.values(), ids=FORBIDDEN)
+def test_what_is_not_permitted_is_refused_with_the_reason(installed: Installed, pod: dict[str, Any]) -> None:
+    said = refusal(lambda: installed.cluster.create_pod(pod))
+    assert "denied the request" in said
+
+
+def sgx_deployment(name: str) -> dict[str, Any]:
+    """A Deployment of one SGX pod."""
+    labels = {"app": name}
+    pod = sgx_pod(name, "team/sgx-test:1")
+    pod["spec"]["restartPolicy"] = "Always"
+    template = {"metadata": {"labels": labels}, "spec": pod["spec"]}
+    return {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+
+
+@pytest.fixture
+def without_webhook(installed: Installed) -> Iterator[Installed]:
+    """No admission process runs."""
+    installed.scale("admission", 0)
+    yield installed
+    installed.scale("admission", 2)
+
+
+def test_while_the_webhook_is_down_sgx_pods_wait_and_others_start(without_webhook: Installed) -> None:
+    installed = without_webhook
+    cluster = installed.cluster
+    cluster.api.create(DEPLOYMENTS, sgx_deployment("comes-back"))
+
+    def kept_out() -> None:
+        conditions = cluster.api.get(f"{DEPLOYMENTS}/comes-back")["status"].get("conditions", [])
+        told = [one["message"] for one in conditions if one["type"] == "ReplicaFailure"]
+        assert told, conditions
+        assert "failed calling webhook" in told[0]
+
+    eventually(kept_out, seconds=PATIENCE)
+    assert "failed calling webhook" in refusal(lambda: cluster.create_pod(sgx_pod("bare", "team/sgx-test:1")))
+    cluster.create_pod(busybox_pod("plain"))
+    cluster.running("plain")
+    installed.scale("admission", 2)
+
+    def running() -> None:
+        (pod,) = installed.pods_of("app=comes-back")
+        assert pod["status"]["phase"] == "Running", pod["status"]
+
+    # The controller waits longer after each refusal.
+    eventually(running, seconds=PATIENCE)
+    cluster.api.delete(f"{DEPLOYMENTS}/comes-back?propagationPolicy=Foreground")
+
+
+@pytest.fixture
+def without_configurations(installed: Installed) -> Iterator[Installed]:
+    """Somebody deleted the webhook configurations, so nothing asks us any more; upgrading brings them back."""
+    api = installed.cluster.api
+    for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
+        api.delete(f"{WEBHOOKS}/{kind}/{RELEASE}-pods")
+    yield installed
+    installed.upgrade(installed.values)
+    eventually(lambda: require_bundles(installed), seconds=PATIENCE)
+    eventually(lambda: refusal(lambda: installed.cluster.create_pod(provision_pod("again"))))
+
+
+def require_bundles(installed: Installed) -> None:
+    """Every webhook of ours is told whom to trust."""
+    for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
+        for one in installed.cluster.api.get(f"{WEBHOOKS}/{kind}")["items"]:
+            assert all(webhook["clientConfig"].get("caBundle") for webhook in one["webhooks"]), one["metadata"]
+
+
+def test_the_guard_policy_holds_without_any_webhook(without_configurations: Installed) -> None:
+    cluster = without_configurations.cluster
+
+    def guarded(pod: dict[str, Any]) -> None:
+        # A dry run: while the API server still knows the webhook, that is who refuses.
+        said = refusal(lambda: cluster.api.create(f"{PODS}?dryRun=All", pod))
+        assert f"ValidatingAdmissionPolicy '{RELEASE}-guard'" in said, said
+
+    for pod in FORBIDDEN.values():
+        eventually(lambda pod=pod: guarded(pod))
+
+
+def test_a_person_sees_by_kubectl_s_annotations_what_was_changed(installed: Installed) -> None:
+    asks = sgx_pod("told", "team/sgx-test:1")
+    asks["spec"]["containers"][0]["resources"] = {"limits": {"alibabacloud.com/sgx_epc_MiB": "3"}}
+    installed.cluster.create_pod(asks)
+    changed = installed.cluster.pod("told")["metadata"]["annotations"][CHANGED]
+    assert f"main: {EPC}=3Mi (the canonical name for alibabacloud.com/sgx_epc_MiB" in changed

@@ -1,0 +1,292 @@
+"""What the chart says is what the code means: webhooks, policies, rights, options, versions."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+import bastide
+from bastide.cli import cli
+from bastide.cluster.admission.configurations import WebhookSettings, guard_policy, webhook_configurations
+from bastide.pods.policy import AdmissionPolicy, GateMode, PrivilegedPods
+from support.charts import CHART, FULL, helm, one, pod_specs, render, template
+
+DEPLOY = CHART.parents[1]
+ENFORCING: dict[str, Any] = {"policy": {"signerGate": {"mode": "enforce"}}, "scanner": {"registries": ["*"]}}
+WEBHOOKS = {"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"}
+
+RIGHTS = {
+    "bastide-admission": {
+        "nodes: get list watch",
+        "trustedsigners.bastide.dev enclaveimages.bastide.dev: get list watch",
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io [bastide-pods]: get patch",
+        "validatingwebhookconfigurations.admissionregistration.k8s.io [bastide-pods bastide-workloads]: get patch",
+        "here secrets [bastide-admission-tls]: get update",
+        "here secrets: create",
+        "here leases.coordination.k8s.io [bastide-admission]: get update",
+        "here leases.coordination.k8s.io: create",
+    },
+    "bastide-scanner": {
+        "enclaveimages.bastide.dev: get create update",
+        "tokenreviews.authentication.k8s.io: create",
+        "here secrets [bastide-scanner-tls]: get update",
+        "here secrets: create",
+        "here leases.coordination.k8s.io [bastide-scanner]: get update",
+        "here leases.coordination.k8s.io: create",
+    },
+    "bastide-controller": {
+        "pods: get list watch patch",
+        "trustedsigners.bastide.dev enclaveimages.bastide.dev: list watch",
+        "events.events.k8s.io: create patch",
+        "here leases.coordination.k8s.io [bastide-controller]: get update",
+        "here leases.coordination.k8s.io: create",
+    },
+    "bastide-node-agent": {
+        "nodes: get list watch patch",
+        "nodes/status: patch",
+        "pods: list watch",
+        "events: create",
+    },
+    "bastide-metrics": {"nodes pods: list watch"},
+    "bastide-cleanup": {"nodes: get list patch", "nodes/status: patch"},
+}
+"""Every right of every process. Whoever adds one says here that it is needed."""
+
+
+@pytest.mark.parametrize("privileged", list(PrivilegedPods))
+@pytest.mark.parametrize("release", ["bastide", "other"])
+def test_the_webhooks_are_those_that_the_code_builds(release: str, privileged: PrivilegedPods) -> None:
+    objects = render({"policy": {"privilegedPods": privileged.value}}, release=release, namespace="somewhere")
+    name = "bastide" if release == "bastide" else "other-bastide"
+    settings = WebhookSettings(name=name, service=f"{name}-admission", namespace="somewhere", privileged=privileged)
+    wanted = webhook_configurations(settings)
+    assert len([tree for tree in objects if tree["kind"] in WEBHOOKS]) == len(wanted)
+    for tree in wanted:
+        found = one(objects, tree["kind"], tree["metadata"]["name"])  # type: ignore[arg-type, index]
+        assert found["webhooks"] == tree["webhooks"]
+        assert "caBundle" not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("values", "provision", "exempt"),
+    [({}, (), ()), (FULL, ("quoting",), ("sgx-equipment",))],
+    ids=["defaults", "everything"],
+)
+def test_the_guard_policy_is_the_one_that_the_code_builds(
+    values: Any, provision: tuple[str, ...], exempt: tuple[str, ...]
+) -> None:
+    objects = render(values)
+    policy, binding = guard_policy("bastide-guard", namespace="bastide-system", provision=provision, exempt=exempt)
+    assert one(objects, "ValidatingAdmissionPolicy", "bastide-guard")["spec"] == policy["spec"]
+    assert one(objects, "ValidatingAdmissionPolicyBinding", "bastide-guard")["spec"] == binding["spec"]
+
+
+def test_cert_manager_is_told_where_to_write_the_authorities() -> None:
+    objects = render(FULL)
+    for tree in objects:
+        if tree["kind"] in WEBHOOKS:
+            assert tree["metadata"]["annotations"] == {
+                "cert-manager.io/inject-ca-from": "bastide-system/bastide-admission"
+            }
+    certificates = {tree["metadata"]["name"]: tree["spec"] for tree in objects if tree["kind"] == "Certificate"}
+    for name in ("bastide-admission", "bastide-scanner", "bastide-attestation", "bastide-metrics"):
+        assert certificates[name]["secretName"] == f"{name}-tls"
+        mounted = {
+            volume["secret"]["secretName"] for volume in pod_specs(objects)[name]["volumes"] if volume["name"] == "tls"
+        }
+        assert mounted == {f"{name}-tls"}
+    assert not [tree for tree in objects if tree["kind"] == "Secret"]
+
+
+def test_what_the_chart_has_from_elsewhere_is_what_stands_there() -> None:
+    done = subprocess.run(
+        [sys.executable, DEPLOY / "helm" / "generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_agents_fence_is_the_published_one_with_other_names() -> None:
+    published = [*yaml.safe_load_all((DEPLOY / "policies" / "node-agent.yaml").read_text())]
+    objects = render()
+    for tree in published:
+        found = one(objects, tree["kind"], tree["metadata"]["name"])
+        assert {key: value for key, value in found.items() if key != "metadata"} == {
+            key: value for key, value in tree.items() if key != "metadata"
+        }
+    elsewhere = render({"nodeAgent": {"startupTaint": "example.com/wait"}}, release="x", namespace="elsewhere")
+    text = json.dumps(one(elsewhere, "ValidatingAdmissionPolicy", "x-bastide-node-agent"))
+    assert "'system:serviceaccount:elsewhere:x-bastide-node-agent'" in text
+    assert "example.com/wait" in text
+    assert "bastide-system" not in text
+    binding = one(elsewhere, "ValidatingAdmissionPolicyBinding", "x-bastide-node-agent-events")
+    assert binding["spec"]["policyName"] == "x-bastide-node-agent-events"  # type: ignore[index]
+
+
+def test_every_custom_resource_is_a_template_so_that_uninstalling_removes_it() -> None:
+    definitions = [tree for tree in render() if tree["kind"] == "CustomResourceDefinition"]
+    sources = [yaml.safe_load(file.read_text()) for file in sorted((DEPLOY / "crds").glob("*.yaml"))]
+    assert [tree["spec"] for tree in definitions] == [tree["spec"] for tree in sources]
+    assert not any("annotations" in tree["metadata"] for tree in definitions)
+    kept = [tree for tree in render({"crds": {"keep": True}}) if tree["kind"] == "CustomResourceDefinition"]
+    assert {tree["metadata"]["annotations"]["helm.sh/resource-policy"] for tree in kept} == {"keep"}
+
+
+def test_the_policy_is_one_that_admission_reads() -> None:
+    def policy(values: Any) -> AdmissionPolicy:
+        text: str = one(render(values), "ConfigMap", "bastide-policy")["data"]["policy.yaml"]  # type: ignore[index]
+        return AdmissionPolicy.parse(text.encode(), "policy.yaml")
+
+    empty = b"apiVersion: bastide.dev/v1alpha1\nkind: AdmissionPolicy\nspec: {}\n"
+    assert policy({}) == AdmissionPolicy.parse(empty, "empty")
+    full = policy(FULL)
+    assert full.signer_gate.mode is GateMode.ENFORCE
+    assert full.privileged_pods is PrivilegedPods.REFUSE
+    assert set(full.exempt_namespaces) == {"sgx-equipment"}
+
+
+@pytest.mark.parametrize("values", [{}, ENFORCING, FULL], ids=["defaults", "enforcing", "everything"])
+def test_every_process_is_started_with_options_that_it_has(values: Any) -> None:
+    started = 0
+    for pod in pod_specs(render(values)).values():
+        for container in pod["containers"]:
+            if "command" in container:
+                continue
+            _parse([text.replace("$(DATABASE_URL)", "postgresql://u@h/d") for text in container["args"]])
+            started += 1
+    assert started >= 6
+
+
+def test_the_gate_needs_what_looks_into_images() -> None:
+    for values in (
+        {"policy": {"signerGate": {"mode": "enforce"}}},
+        {**ENFORCING, "scanner": {"enabled": False, "registries": ["*"]}},
+        {**ENFORCING, "controller": {"enabled": False}},
+        {**ENFORCING, "admission": {"enabled": False}},
+    ):
+        done = template(values)
+        assert done.returncode != 0
+        assert "policy.signerGate.mode is enforce" in done.stderr
+
+
+def test_who_asks_the_scanner_may_and_trusts_its_certificate() -> None:
+    objects = render(ENFORCING)
+    pods = pod_specs(objects)
+    callers = {text for text in pods["bastide-scanner"]["containers"][0]["args"] if text.startswith("--caller=")}
+    for name in ("bastide-admission", "bastide-controller"):
+        assert f"--caller=bastide-system/{pods[name]['serviceAccountName']}" in callers
+        volumes = {volume["name"]: volume for volume in pods[name]["volumes"]}
+        assert volumes["scanner-ca"]["secret"] == {
+            "secretName": "bastide-scanner-tls",
+            "optional": True,
+            "items": [{"key": "ca.crt", "path": "ca.crt"}],
+        }
+        token = volumes["scanner-token"]["projected"]["sources"][0]["serviceAccountToken"]
+        assert token["audience"] == "bastide-scanner"
+    assert len(callers) == 2
+    controller = "--controller-user=system:serviceaccount:bastide-system:bastide-controller"
+    assert controller in pods["bastide-admission"]["containers"][0]["args"]
+
+
+def test_every_process_has_the_rights_of_this_table_and_no_other() -> None:
+    objects = render(ENFORCING)
+    accounts = {tree["metadata"]["name"] for tree in objects if tree["kind"] == "ServiceAccount"}
+    assert {name: _rights(objects, name) for name in accounts if _rights(objects, name)} == RIGHTS
+
+
+def test_with_cert_manager_no_process_writes_a_secret_or_a_webhook() -> None:
+    objects = render(FULL)
+    for name in ("bastide-admission", "bastide-scanner", "bastide-metrics"):
+        assert not [right for right in _rights(objects, name) if "secrets" in right or "webhook" in right]
+
+
+def test_pull_secrets_are_read_only_where_a_namespace_grants_it() -> None:
+    bound = [
+        (tree["metadata"]["namespace"], tree["roleRef"]["name"])  # type: ignore[index]
+        for tree in render(FULL)
+        if tree["kind"] == "RoleBinding" and tree["metadata"]["name"] == "bastide-scanner-pull-secrets"  # type: ignore[index]
+    ]
+    assert bound == [("payments", "bastide-scanner-pull-secrets")]
+
+
+def test_replicas_of_the_attestation_service_need_a_database() -> None:
+    done = template({"attestation": {"replicas": 2}})
+    assert done.returncode != 0
+    assert "attestation.postgresql.existingSecret" in done.stderr
+
+
+@pytest.mark.parametrize(("retain", "policy"), [(False, "Delete"), (True, "Retain")])
+def test_volumes_of_the_attestation_service_end_with_it_unless_told(retain: bool, policy: str) -> None:  # noqa: FBT001
+    objects = render({"attestation": {"persistence": {"retain": retain}}})
+    spec: Any = one(objects, "StatefulSet", "bastide-attestation")["spec"]
+    assert spec["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == policy
+
+
+def test_the_chart_is_of_this_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == chart["version"] == bastide.__version__
+
+
+def test_every_value_is_in_the_schema_and_every_one_of_the_schema_has_a_default() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    optional = {"global", "provision.allow", "certManager.issuerRef"}
+
+    def compare(at: str, part: Any, value: Any) -> None:
+        if part.get("additionalProperties") is not False or "patternProperties" in part or at in optional:
+            return
+        missing = {name for name in part["properties"] if name not in optional} ^ set(value)
+        assert not missing, (at, missing)
+        for name, below in part["properties"].items():
+            if name in value and below.get("type") == "object":
+                compare(f"{at}.{name}".lstrip("."), below, value[name])
+
+    compare("", schema, values)
+
+
+def test_the_list_of_images_is_what_the_pods_run() -> None:
+    script = DEPLOY / "images" / "list.sh"
+    options = ["--set", "quoteHelper.enabled=true,quoteHelper.image=registry.example/aesm:1"]
+    done = subprocess.run(
+        [script, *options],
+        env={"HELM": str(helm()), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [f"localhost/bastide:{bastide.__version__}", "registry.example/aesm:1"]
+
+
+def _rights(objects: list[Any], account: str) -> set[str]:
+    """Rules of all roles that are bound to a service account, each in one line."""
+    found = set()
+    for binding in objects:
+        if binding["kind"] not in {"ClusterRoleBinding", "RoleBinding"}:
+            continue
+        if [subject["name"] for subject in binding["subjects"]] != [account]:
+            continue
+        if binding["metadata"].get("namespace", "bastide-system") != "bastide-system":
+            continue
+        role = one(objects, binding["roleRef"]["kind"], binding["roleRef"]["name"])
+        here = "here " if binding["kind"] == "RoleBinding" else ""
+        for rule in role["rules"]:  # type: ignore[attr-defined]
+            assert "*" not in json.dumps(rule)
+            group = f".{rule['apiGroups'][0]}" if rule["apiGroups"][0] else ""
+            names = f" [{' '.join(rule['resourceNames'])}]" if "resourceNames" in rule else ""
+            resources = " ".join(f"{resource}{group}" for resource in rule["resources"])
+            found.add(f"{here}{resources}{names}: {' '.join(rule['verbs'])}")
+    return found
+
+
+def _parse(arguments: list[str]) -> None:
+    """Take the arguments as the command would, without running it."""
+    command: click.Command = cli
+    context = click.Context(command, info_name="bastide")
+    while isinstance(command, click.Group):
+        name, found, arguments = command.resolve_command(context, arguments)
+        assert found is not None, arguments
+        command, context = found, click.Context(found, info_name=name, parent=context)
+    command.parse_args(context, list(arguments))
