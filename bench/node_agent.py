@@ -17,9 +17,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bastide.sim.kubelet import Kubelet
+    from support.node_api import NodeApi
 
 _ALLOCATES = 10_000
 _BLOCK = 500
@@ -74,14 +80,10 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory(pid: int) -> dict[str, float]:
-    """MiB: resident; private (in no other process at this moment); of no file or written to (nobody else's ever)."""
+    """MiB resident, and of them private: written by this process, so that no other can share them (Private_Dirty)."""
     fields = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
     size = {words[0]: int(words[1]) / 1024 for words in fields}
-    return {
-        "rss_mib": round(size["Rss:"], 1),
-        "private_mib": round(size["Private_Clean:"] + size["Private_Dirty:"], 1),
-        "private_dirty_mib": round(size["Private_Dirty:"], 1),
-    }
+    return {"rss_mib": round(size["Rss:"], 1), "private_mib": round(size["Private_Dirty:"], 1)}
 
 
 @contextmanager
@@ -96,9 +98,8 @@ def _process(*arguments: str, **environment: str) -> Iterator[int]:
 
 
 @contextmanager
-def _agent(folder: Path, root: Path, port: int) -> Iterator[int]:
-    (folder / "plugins").mkdir()
-    options = ("--node-name", "n", "--root", str(root), "--plugin-dir", str(folder / "plugins"))
+def _agent(folder: Path, port: int) -> Iterator[int]:
+    options = ("--node-name", "n", "--root", str(folder / "root"), "--plugin-dir", str(folder / "plugins"))
     environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(port)}
     account = str(folder.parent / "account")
     with _process(_AGENT, account, "node", "agent", *options, "--listen", "127.0.0.1:0", **environment) as pid:
@@ -131,7 +132,7 @@ def _tls(account: Path) -> ssl.SSLContext:
 
 async def _until(holds: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - another thread changes it
             await asyncio.sleep(0.005)
 
 
@@ -139,7 +140,7 @@ async def _seconds(work: Awaitable[object]) -> float:
     begun = time.perf_counter()
     async with asyncio.timeout(60):
         await work
-    return time.perf_counter() - begun
+    return round(time.perf_counter() - begun, 6)
 
 
 async def _allocates(sockets: dict[str, Path]) -> dict[str, dict[str, float]]:
@@ -174,73 +175,102 @@ async def _list_bytes(socket: Path) -> int:
     return size
 
 
-async def _measure(folder: Path, idle_seconds: float) -> dict[str, object]:
-    from bastide._proto import deviceplugin_v1beta1_pb2 as pb
+@dataclass
+class _Node:
+    """One node: its folders, API server, kubelet and agent."""
+
+    root: Path
+    api: "NodeApi"
+    kubelet: "Kubelet"
+    pid: int
+
+    async def kubelet_comes(self) -> float:
+        """Seconds from a kubelet's start, its socket, to all devices allocatable."""
+        await self.kubelet.stop()
+        return await _seconds(self._all_allocatable())
+
+    async def _all_allocatable(self) -> None:
+        await self.kubelet.start()
+        await self.kubelet.until_allocatable(_ALL)
+
+    async def devices_are(self, count: int) -> float:
+        """Seconds until the kubelet has so many healthy enclave devices."""
+        return await _seconds(self.kubelet.until_allocatable({_ENCLAVE: count}))
+
+    async def capacity_comes_back(self) -> float:
+        """Seconds from EPC zeroed by hand to EPC as it was."""
+        from support.node_api import EPC
+
+        self.api.change(lambda tree: tree["status"]["capacity"].update({EPC: "0"}))
+        return await _seconds(_until(lambda: self.api.capacity != "0"))
+
+
+@contextmanager
+def _node(folder: Path, tls: ssl.SSLContext) -> Iterator[_Node]:
     from bastide.sim.kubelet import Kubelet
     from support.api_server import api_server
-    from support.kubelets import plugin_stub
-    from support.node_api import EPC, NodeApi, node
+    from support.node_api import NodeApi, node
 
-    roots = {name: folder / f"{name}-root" for name in ("agent", "parked")}
-    for name in ("account", *roots, *(f"{name}-root" for name in roots)):
-        (folder / name).mkdir()
-    (roots["parked"] / "dev").mkdir()
-    _sgx_tree(roots["agent"])
+    for each in (folder / "root/dev", folder / "plugins"):
+        each.mkdir(parents=True)
+    if folder.name == "agent":
+        _sgx_tree(folder / "root")
+    api = NodeApi(node())
+    with api_server(api, tls=tls) as served, _agent(folder, served.access.port) as pid:
+        yield _Node(folder / "root", api, Kubelet(folder / "plugins"), pid)
+
+
+async def _idle(pids: dict[str, int], seconds: float) -> dict[str, dict[str, float]]:
+    """What all processes use in the same time, and the memory that they have at its end."""
+    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+    begun = time.monotonic()
+    await asyncio.sleep(seconds)
+    took = time.monotonic() - begun
+    return {
+        name: {**memory(pid), "idle_cpu_percent": round(100 * (cpu_seconds(pid) - before[name]) / took, 4)}
+        for name, pid in pids.items()
+    }
+
+
+async def _measure(folder: Path, idle_seconds: float) -> dict[str, object]:
+    from bastide._proto import deviceplugin_v1beta1_pb2 as pb
+    from support.kubelets import plugin_stub
+
+    (folder / "account").mkdir()
     tls = _tls(folder / "account")
-    sockets = {"agent": folder / "agent/plugins" / _SOCKET, "bare": folder / "bare.sock"}
-    answerers = {name: NodeApi(node()) for name in roots}
-    with ExitStack() as stack:
-        apis = {name: stack.enter_context(api_server(answerer, tls=tls)) for name, answerer in answerers.items()}
-        pids = {name: stack.enter_context(_agent(folder / name, roots[name], apis[name].access.port)) for name in roots}
-        pids["bare"] = stack.enter_context(_process(_BARE, str(sockets["bare"])))
+    bare_socket, socket = folder / "bare.sock", folder / "agent/plugins" / _SOCKET
+    with (
+        _process(_BARE, str(bare_socket)) as bare,
+        _node(folder / "agent", tls) as agent,
+        _node(folder / "parked", tls) as parked,
+    ):
         await asyncio.sleep(_SETTLE_SECONDS)
-        kubelets = {name: Kubelet(folder / name / "plugins") for name in roots}
-        started = []
-        for _ in range(_RESTARTS):
-            await kubelets["agent"].stop()
-            started.append(await _seconds(_started(kubelets["agent"])))
-            await asyncio.sleep(0.3)
-        await kubelets["parked"].start()
-        await _until(sockets["bare"].exists)
-        figures = await _allocates(sockets)
-        async with plugin_stub(sockets["bare"]) as stub:
+        await parked.kubelet.start()
+        comes = [await agent.kubelet_comes() for _ in range(_RESTARTS)]
+        latency = await _allocates({"agent": socket, "bare": bare_socket})
+        async with plugin_stub(bare_socket) as stub:
             stream = stub.ListAndWatch(pb.Empty())
             await anext(aiter(stream))
             await asyncio.sleep(_SETTLE_SECONDS)
-            before = {name: cpu_seconds(pid) for name, pid in pids.items()}
-            begun = time.monotonic()
-            await asyncio.sleep(idle_seconds)
-            for name, pid in pids.items():
-                spent = (cpu_seconds(pid) - before[name]) / (time.monotonic() - begun)
-                figures.setdefault(name, {}).update(memory(pid), idle_cpu_percent=round(100 * spent, 4))
+            idle = await _idle({"agent": agent.pid, "bare": bare, "parked": parked.pid}, idle_seconds)
             stream.cancel()
-        figures["agent"]["kubelet_to_allocatable_median_seconds"] = round(statistics.median(started), 3)
-        figures["agent"]["kubelet_to_allocatable_worst_seconds"] = round(max(started), 3)
-        figures["agent"]["list_bytes"] = await _list_bytes(sockets["agent"])
-        figures["agent"]["epc_advertised"] = int(answerers["agent"].capacity or 0)
-        answerers["agent"].change(lambda tree: tree["status"]["capacity"].update({EPC: "0"}))
-        back = _until(lambda: answerers["agent"].capacity not in (None, "0"))
-        figures["agent"]["epc_back_seconds"] = round(await _seconds(back), 3)
-        (roots["agent"] / "dev/sgx_enclave").unlink()
-        figures["agent"]["unhealthy_seconds"] = round(
-            await _seconds(kubelets["agent"].until_allocatable({_ENCLAVE: 0})), 3
-        )
-        figures["parked"]["registered"] = len(kubelets["parked"].capacity())
-        figures["parked"]["patches"] = len(answerers["parked"].patches)
-        _sgx_tree(roots["parked"])
-        figures["parked"]["driver_to_allocatable_seconds"] = round(
-            await _seconds(kubelets["parked"].until_allocatable({_ENCLAVE: 110})), 3
-        )
-        for kubelet in kubelets.values():
-            await kubelet.stop()
-    rss = figures["agent"]["rss_mib"] / figures["bare"]["rss_mib"]
-    p50 = figures["agent"]["allocate_p50_ms"] / figures["bare"]["allocate_p50_ms"]
-    return {"allocates": _ALLOCATES, **figures, "rss_ratio": round(rss, 2), "allocate_p50_ratio": round(p50, 2)}
-
-
-async def _started(kubelet: object) -> None:
-    await kubelet.start()
-    await kubelet.until_allocatable(_ALL)
+        (figures, peer), asleep = ({**latency[name], **idle[name]} for name in latency), idle["parked"]
+        ratios = {f"{name}_ratio": round(figures[name] / peer[name], 2) for name in ("rss_mib", "allocate_p50_ms")}
+        figures |= {
+            **ratios,
+            "kubelet_to_allocatable_seconds": [round(statistics.median(comes), 3), round(max(comes), 3)],
+            "epc_bytes": int(agent.api.capacity or 0),
+            "list_bytes": await _list_bytes(socket),
+            "epc_back_seconds": await agent.capacity_comes_back(),
+        }
+        (agent.root / "dev/sgx_enclave").unlink()
+        figures["unhealthy_seconds"] = await agent.devices_are(0)
+        asleep |= {"registered": len(parked.kubelet.capacity()), "patches": len(parked.api.patches)}
+        _sgx_tree(parked.root)
+        asleep["driver_to_allocatable_seconds"] = await parked.devices_are(_ALL[_ENCLAVE])
+        for each in (agent, parked):
+            await each.kubelet.stop()
+    return {"allocates": _ALLOCATES, "agent": figures, "peer": "a bare grpc.aio server", "bare": peer, "parked": asleep}
 
 
 def node_agent(idle_seconds: float = 60.0) -> dict[str, object]:

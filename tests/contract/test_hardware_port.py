@@ -1,6 +1,7 @@
 """One suite for the port ``Hardware``: every adapter passes it, on a node with SGX and on one without."""
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from bastide.node.inventory import DeviceRole, NodeInventory
 from bastide.node.machine.bundle import build_bundle, node_files
 from bastide.node.machine.capture import INDEX, build_index, capture
 from bastide.node.machine.files import FolderFiles
-from bastide.node.machine.hardware import MachineHardware
+from bastide.node.machine.hardware import MachineHardware, RecentHardware
 from bastide.node.ports import Hardware
 from bastide.units import MIB, Bytes
+from support.bounded import run_bounded
 from support.nodes import DictFiles, make_tree, plain_node, sgx_node
 
 
@@ -88,6 +90,40 @@ def test_every_offer_of_a_node_with_sgx_is_healthy(with_sgx):
 
 def test_a_node_without_sgx_is_an_empty_inventory_and_no_error(without_sgx):
     assert replace(without_sgx.inventory(), kernel="") == NodeInventory()
+
+
+def test_looks_begin_with_what_there_is_and_come_again(with_sgx):
+    async def looked():
+        async with aclosing(with_sgx.looks(every=0.05)) as looks:
+            for _ in range(3):
+                assert await anext(looks) == with_sgx.inventory()
+
+    run_bounded(looked)
+
+
+def _described_loses_its_device(_root: Path, hardware: DescribedHardware) -> None:
+    hardware.describe(replace(hardware.inventory(), device_nodes=()))
+
+
+def _machine_loses_its_device(root: Path, _hardware: Hardware) -> None:
+    (root / "dev/sgx_enclave").unlink()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "lose"), [("described", _described_loses_its_device), ("machine", _machine_loses_its_device)]
+)
+def test_a_device_that_goes_is_seen_at_once(tmp_path, adapter, lose):
+    hardware = RecentHardware(ADAPTERS[adapter][0](tmp_path), seconds=60, clock=lambda: 0.0)
+
+    async def seen():
+        assert hardware.inventory().device_node(DeviceRole.ENCLAVE)
+        async with aclosing(hardware.looks(every=60)) as looks:
+            assert (await anext(looks)).device_node(DeviceRole.ENCLAVE)
+            lose(tmp_path, hardware._hardware)
+            assert (await anext(looks)).device_node(DeviceRole.ENCLAVE) is None
+            assert hardware.inventory().device_node(DeviceRole.ENCLAVE) is None
+
+    run_bounded(seen)
 
 
 def test_asked_twice_of_an_unchanged_node_the_inventory_is_the_same(with_sgx):

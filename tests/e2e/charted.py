@@ -1,6 +1,7 @@
 """A cluster into which the chart is installed: Services, DNS and a registry beside what `cluster` has."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -31,6 +32,13 @@ cp -a /sys/devices/system/node/node0 described/node0 2>described/not-readable ||
 mkdir -p described/node0/x86
 echo {EPC_BYTES} >described/node0/x86/sgx_total_bytes
 put described/node0 /sys/devices/system/node/node0
+# The EPC that the kernel would account by container, where cgroups are of both versions: nobody uses this tree here.
+if [ -d /sys/fs/cgroup/unified ]; then
+  mkdir described/cgroup
+  echo sgx_epc {EPC_BYTES} >described/cgroup/misc.capacity
+  echo sgx_epc 0 >described/cgroup/misc.current
+  put described/cgroup /sys/fs/cgroup/unified
+fi
 """
 
 
@@ -56,6 +64,17 @@ class ChartCluster(Cluster):
         for one in yaml.safe_load_all((_HERE / "coredns.yaml").read_text()):
             self.api.create(collection_of(one), one)
         eventually(self._require_dns)
+
+    def holds_epc(self, pod: dict[str, Any], amount: int) -> None:
+        """Let the kernel say that a pod holds this much EPC, in bytes."""
+        folder = self.box.folder / "described" / "cgroup" / "kubepods" / f"pod{pod['metadata']['uid']}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "misc.current").write_text(f"sgx_epc {amount}\n")
+
+    @property
+    def accounts_epc(self) -> bool:
+        """Whether the box can say what pods hold."""
+        return (self.box.folder / "described" / "cgroup").is_dir()
 
     def helm(self, *arguments: str, timeout: float = 600) -> str:
         """What the real helm prints, run in the box as administrator."""

@@ -44,8 +44,12 @@ class Registry:
         return told.read_text().strip()
 
     def push_busybox(self, name: str, files: Mapping[str, bytes]) -> str:
-        """An image of busybox and more files by their paths, as ``name``; its digest."""
-        layer = busybox_layer(files)
+        """An image of busybox and more files by their paths, as ``name``; its digest.
+
+        No two names have the same image: the kubelet lets nobody have under one name, unpulled, what it pulled under
+        another.
+        """
+        layer = busybox_layer({**files, "etc/name": name.encode()})
         archive = self._folder / f"{hashlib.sha256(layer).hexdigest()[:16]}.tar"
         if not archive.exists():
             write_image(archive, "localhost/e2e-pushed:1", layer, ["/bin/sh"])

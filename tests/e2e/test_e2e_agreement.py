@@ -3,6 +3,7 @@
 import copy
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,8 @@ from bastide.cluster.placement import Requirements, Strategy
 from e2e.agreement import PROFILES, Plane, Tally, compare
 from e2e.box import Box
 from e2e.clusters import EPC, Case, make_case
-from e2e.conftest import LOGS
 
+LOGS = Path(tempfile.gettempdir()) / "bastide-e2e-logs-agreement"
 FEW = 30
 CLUSTERS = max(FEW, int(os.environ.get("BASTIDE_AGREE", FEW)))
 
@@ -38,11 +39,13 @@ REASONS = {
 def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
     """A scheduler of its own, in a box of its own, without a real node."""
     plane = Plane(Box(Path(os.environ["BASTIDE_E2E_BINARIES"])))
+    failed_before, failed = request.session.testsfailed, True
     try:
         plane.start()
         yield plane
+        failed = request.session.testsfailed > failed_before
     finally:
-        plane.stop(keep_logs_in=LOGS if request.session.testsfailed else None)
+        plane.stop(keep_logs_in=LOGS if failed else None)
 
 
 @pytest.mark.timeout(7200)

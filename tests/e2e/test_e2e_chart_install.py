@@ -1,4 +1,4 @@
-"""The chart by real helm, as it comes: SGX pods admitted, normalised, placed, with devices; quotas; a webhook that is gone."""
+"""The chart by real helm, as it comes: SGX pods are normalised, placed, get devices; quotas; a webhook that is gone."""
 
 from collections.abc import Iterator
 from pathlib import Path

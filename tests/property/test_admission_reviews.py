@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bastide.cluster.admission.match import GUARDED_PATH, SGX_NAME
-from bastide.cluster.resolving import Resolved
 from bastide.cluster.admission.review import LONGEST_WARNINGS, Envelope, Review
 from bastide.cluster.admission.subject import Subject
+from bastide.cluster.resolving import Resolved
 from bastide.errors import MalformedError
 from bastide.pods.hostpaths import guarded_relation
 from bastide.pods.resources import DIALECTS, looks_like_sgx

@@ -1,11 +1,13 @@
 """What must hold for any pods on any nodes."""
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bastide.cluster.placement import Effect, Pod, Requirements, Strategy, Taint, Toleration, place
+from bastide.cluster.placement import Effect, Pod, Requirements, Scheduler, Strategy, Taint, Toleration, place
+from bastide.cluster.placement.affinity import Operator, Preference, Requirement, Term
 from bastide.cluster.placement.filters import mark_reasons
 from support.placing import EPC, node
 
@@ -31,6 +33,8 @@ NODE = st.builds(
     st.integers(0, 20),
 )
 NODES = st.lists(NODE, max_size=5).map(lambda nodes: [node(f"n{i}", **fields) for i, fields in enumerate(nodes)])
+ZONE_A = Term(expressions=(Requirement(key="zone", operator=Operator.IN, values=("a",)),))
+PREFERENCES = st.lists(st.builds(Preference, weight=st.integers(1, 100), term=st.just(ZONE_A)), max_size=2).map(tuple)
 AMOUNTS = st.dictionaries(st.sampled_from(["cpu", "memory", EPC]), st.integers(1, 12))
 REQUIREMENTS = st.builds(
     Requirements,
@@ -78,6 +82,22 @@ def test_every_decision_is_right_at_its_moment(pods, nodes, strategy):
 def test_the_order_of_nodes_does_not_matter(pods, nodes, strategy, random):
     shuffled = random.sample(nodes, len(nodes))
     assert place(pods, shuffled, strategy) == place(pods, nodes, strategy)
+
+
+@given(pods=PODS, nodes=NODES, strategy=STRATEGIES, preferred=PREFERENCES)
+def test_what_is_kept_from_one_pod_to_the_next_changes_no_score(pods, nodes, strategy, preferred):
+    """A scheduler that has looked at every pod before scores as one that comes fresh to the same state."""
+    asks = [replace(one.requirements, preferred=preferred) for one in pods]
+    kept, bound = Scheduler(nodes, strategy), []
+    for ask in asks:
+        fresh = Scheduler(nodes, strategy)
+        for earlier, name in bound:
+            fresh.bind(earlier, name)
+        scores = {each: kept.scores(each) for each in asks}
+        assert scores == {each: fresh.scores(each) for each in asks}
+        if scores[ask]:
+            bound.append((ask, scores[ask][0].node))
+            kept.bind(*bound[-1])
 
 
 @given(pods=PODS, nodes=NODES)

@@ -43,6 +43,7 @@ FULL: Tree = {
     "metrics": {
         "poolLabels": ["example.com/pool"],
         "keda": {"tls": True, "clientCaSecret": "keda-ca", "clusterWide": ["ops"]},
+        "externalMetrics": {"enabled": True},
     },
     "quoteHelper": {"enabled": True, "image": "registry.example/aesm:1", "qcnl": '{"pccs_url": "https://pccs/"}'},
     "nodeAgent": {"cdi": True, "mappedBytes": True, "nfdLabels": True, "epcReserve": "16Mi"},

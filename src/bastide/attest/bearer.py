@@ -29,10 +29,22 @@ _MOST_KEYS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who asks, and what they may do; ``roles`` is empty for a good token that no rule gives a role."""
+    """Who asks, and what they may do.
 
+    Attributes:
+        voucher: who says so: the issuer of a token, ``certificate`` for a client certificate.
+        subject: whom the voucher names.
+        roles: none where the voucher is good and no rule gives a role.
+    """
+
+    voucher: str
     subject: str
     roles: frozenset[Role]
+
+    @property
+    def name(self) -> str:
+        """For the audit log: two issuers may well name the same subject."""
+        return f"{self.voucher} {self.subject}"
 
 
 def check_key_set(keys: Mapping[str, Json]) -> None:
@@ -79,7 +91,7 @@ def authenticate(token: str, rules: Sequence[AdminRule], now: datetime) -> Princ
         raise unavailable or UntrustedError("attest.bearer.signature", message)
     _check_times(claims, now)
     roles = frozenset(rule.role for rule in good if _has(claims, rule.claims))
-    return Principal(subject=str(claims.get("sub", ""))[:200], roles=roles)
+    return Principal(voucher=good[0].issuer, subject=str(claims.get("sub", ""))[:200], roles=roles)
 
 
 def lacking(token: str, rules: Sequence[AdminRule], now: datetime) -> tuple[KeySource, ...]:

@@ -98,7 +98,7 @@ def identify(raw: bytes, rules: Sequence[CertificateRule], now: datetime) -> Pri
         raise _refusal(why, f"the client certificate does not count: {why.replace('-', ' ')}")
     roles = frozenset(rule.role for rule in good if _fits(rule.names, names))
     who = next((text for kind in NAMES for text in names[kind] if text), "")
-    return Principal(subject=f"certificate {who}"[:_LONGEST_WHO], roles=roles)
+    return Principal(voucher="certificate", subject=who[:_LONGEST_WHO], roles=roles)
 
 
 def check_authority(certificate: x509.Certificate) -> None:

@@ -29,6 +29,8 @@ class Doorkeeper:
         self._sources = tuple(dict.fromkeys(rule.keys for rule in config.admins))
         self._revocations = tuple(rule.revocation for rule in config.certificate_admins if rule.revocation is not None)
         self._looking = asyncio.Lock()
+        self.faults = 0
+        """How often keys or revocations that should have been read could not be, since the start."""
 
     async def bearer(self, token: str) -> Principal:
         """Whose token it is. One that names a key which is not at hand makes us ask its issuer, now and then.
@@ -70,4 +72,5 @@ class Doorkeeper:
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except BastideError as error:
+            self.faults += 1
             self._report(error)

@@ -5,10 +5,11 @@ from dataclasses import asdict
 from datetime import datetime
 
 from bastide.cli.screen import Part, Screen
-from bastide.cluster.doctor import Stage, State, Waiting
+from bastide.cluster.doctor import Waiting
 from bastide.cluster.doctor_nodes import NodeState
 from bastide.cluster.doctor_read import Cluster
 from bastide.cluster.doctor_release import Gate, Webhook
+from bastide.cluster.doctor_stage import Stage, State
 from bastide.units import format_bytes
 
 _STYLE = {

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from bastide.cluster.admission.subject import CHANGED_ANNOTATION, Subject
+from bastide.cluster.doctor_events import event_about, last_warning
 from bastide.cluster.doctor_nodes import Board
 from bastide.cluster.doctor_read import Cluster, name_of, namespace_of
 from bastide.cluster.doctor_release import Gate
+from bastide.cluster.doctor_stage import MOST_LINES, Stage, State
 from bastide.cluster.gate.names import GATE_ANNOTATION, SCHEDULING_GATE
 from bastide.cluster.gate.pod import judge_pod
 from bastide.cluster.gate.report import object_name
@@ -22,10 +23,6 @@ from bastide.pods.resources import ENCLAVE, EPC
 from bastide.pods.tree import at, dotted, mapping, sequence, text
 from bastide.units import format_bytes
 
-MOST_LINES: Final = 20
-"""Nodes whose reasons are told; the summary counts all."""
-
-_WEBHOOK_DOMAIN: Final = "bastide.dev"
 _STATUSES: Final = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 _START_HINTS: Final = {
     "ErrImagePull": "check image name, pull secret and the node's way to the registry",
@@ -36,35 +33,6 @@ _START_HINTS: Final = {
     "CreateContainerError": "see the message; a device that is gone shows here",
     "RunContainerError": "see the message; a device that is gone shows here",
 }
-
-
-class State(StrEnum):
-    """How a stage of a pod's way stands."""
-
-    GOOD = "good"
-    WAIT = "wait"
-    BAD = "bad"
-    UNSEEN = "unseen"
-    AHEAD = "ahead"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """One stage of a pod's way.
-
-    Attributes:
-        name: ``admitted``, ``gated``, ``scheduled``, ``devices`` or ``started``.
-        state: how it stands; ``ahead``: it comes later.
-        message: what was seen.
-        details: more of it, such as the reasons of each node.
-        hint: what to do; may be empty.
-    """
-
-    name: str
-    state: State
-    message: str
-    details: tuple[str, ...] = ()
-    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,25 +57,6 @@ def stages_of(pod: Tree, cluster: Cluster, gate: Gate, board: Board) -> tuple[St
     return tuple(stages)
 
 
-def denied(name: str, cluster: Cluster) -> tuple[Stage, ...]:
-    """What events tell of a pod that is not there: its controller could not make it. Empty where they tell nothing."""
-    found: dict[str, Stage] = {}
-    for event in cluster.events or ():
-        about = at(event, ("involvedObject", "name")) or at(event, ("regarding", "name"))
-        message = text(event.get("message")) or text(event.get("note"))
-        if event.get("reason") != "FailedCreate" or not _concerns(name, text(about), message):
-            continue
-        kind = text(at(event, ("involvedObject", "kind"))) or text(at(event, ("regarding", "kind")))
-        found[message] = Stage(
-            name="admitted",
-            state=State.BAD,
-            message=f"{kind}/{text(about)} cannot make its pod",
-            details=tuple(message.splitlines()[:MOST_LINES]),
-            hint=_denial_hint(message),
-        )
-    return tuple(found.values())
-
-
 def waiting_pods(cluster: Cluster, gate: Gate, board: Board) -> tuple[Waiting, ...]:
     """All pods that ask for SGX and are not running, each with the first thing that stands in its way."""
     found = []
@@ -126,25 +75,6 @@ def waiting_pods(cluster: Cluster, gate: Gate, board: Board) -> tuple[Waiting, .
 def board_of(cluster: Cluster) -> Board:
     """The nodes, with what pods take of them where those could be read."""
     return Board(cluster.nodes or (), cluster.pods or ())
-
-
-def _concerns(name: str, owner: str, message: str) -> bool:
-    """A pod, its controller, or that one's: ``web-5d9c-x7k2p`` is of ReplicaSet ``web-5d9c``, of Deployment ``web``."""
-    return bool(owner) and (
-        name == owner or name.startswith(f"{owner}-") or owner.startswith(f"{name}-") or f'"{name}"' in message
-    )
-
-
-def _denial_hint(message: str) -> str:
-    if "failed calling webhook" in message and _WEBHOOK_DOMAIN in message:
-        return "Bastide's webhook does not answer: see `bastide cluster doctor` without a pod; controllers try again"
-    if "denied the request" in message and _WEBHOOK_DOMAIN in message:
-        return "do as the message says; `bastide cluster lint FILE` says the same before anything is applied"
-    if "exceeded quota" in message:
-        return "ask for less, or let the quota be raised; quotas on EPC go by sgx.intel.com/epc"
-    if "denied the request" in message or "ValidatingAdmissionPolicy" in message:
-        return "another webhook or policy of the cluster refuses it: ask who keeps it"
-    return "see the message"
 
 
 def _admitted(subject: Subject, gate: Gate) -> Stage:
@@ -311,7 +241,7 @@ def _devices(subject: Subject, cluster: Cluster, board: Board) -> Stage:
             message=f"no device for {', '.join(without)}: {EPC} is asked and {ENCLAVE} is not",
             hint="the webhook adds it when a pod is made: make the pod again while the webhook answers",
         )
-    refused = _event(cluster, subject.pod, "UnexpectedAdmissionError")
+    refused = event_about(cluster, subject.pod, "UnexpectedAdmissionError")
     if refused:
         return Stage(
             name="devices",
@@ -341,7 +271,7 @@ def _started(pod: Tree, cluster: Cluster) -> Stage:
         details = tuple(filter(None, (text(at(pod, ("status", "message"))),)))
         return Stage(name="started", state=State.BAD, message=f"Failed: {said}", details=details)
     if phase == "Pending":
-        told = _last_warning(cluster, pod)
+        told = last_warning(cluster, pod)
         return Stage(name="started", state=State.WAIT, message=told or "the kubelet has not started it yet")
     return Stage(name="started", state=State.GOOD, message=phase)
 
@@ -365,29 +295,3 @@ def _container_problems(pod: Tree) -> Iterator[str]:
 def _condition(pod: Tree, kind: str) -> str:
     conditions = sequence(at(pod, ("status", "conditions")))
     return next((text(at(one, ("message",))) for one in conditions if at(one, ("type",)) == kind), "")
-
-
-def _events_of(cluster: Cluster, pod: Tree) -> Iterator[Tree]:
-    for event in cluster.events or ():
-        about = mapping(event.get("involvedObject")) or mapping(event.get("regarding"))
-        if (about.get("kind"), about.get("name")) == ("Pod", name_of(pod)):
-            yield event
-
-
-def _event(cluster: Cluster, pod: Tree, reason: str) -> str:
-    return next(
-        (
-            f"{reason}: {text(event.get('message')) or text(event.get('note'))}"
-            for event in _events_of(cluster, pod)
-            if event.get("reason") == reason
-        ),
-        "",
-    )
-
-
-def _last_warning(cluster: Cluster, pod: Tree) -> str:
-    warnings = [event for event in _events_of(cluster, pod) if event.get("type") == "Warning"]
-    if not warnings:
-        return ""
-    last = max(warnings, key=lambda event: text(event.get("lastTimestamp")) or text(event.get("eventTime")))
-    return f"{text(last.get('reason'))}: {text(last.get('message')) or text(last.get('note'))}"

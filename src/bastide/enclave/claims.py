@@ -1,6 +1,8 @@
 """From an enclave that was found in an image to what a statement says of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from operator import and_, or_
 
 from bastide.catalogue.epc import epc_need
 from bastide.enclave.find import Found
@@ -8,6 +10,7 @@ from bastide.enclave.image import EnclaveFile
 from bastide.enclave.measure import Measured
 from bastide.enclave.statement import EnclaveClaim
 from bastide.errors import UntrustedError
+from bastide.sgx.attributes import AttributeFlags, Attributes
 from bastide.sgx.types import Svn
 
 
@@ -16,9 +19,10 @@ def claim_of(path: str, enclave: EnclaveFile) -> EnclaveClaim | None:
 
     None when it is not signed.
     """
-    signed = next((block.sigstruct for block in enclave.blocks if block.sigstruct is not None), None)
-    if signed is None:
+    all_signed = [block.sigstruct for block in enclave.blocks if block.sigstruct is not None]
+    if not all_signed:
         return None
+    signed = all_signed[0]
     sizes = [epc_need(block.layout.pages).size for block in enclave.blocks if block.layout is not None]
     return EnclaveClaim(
         path=path,
@@ -28,7 +32,16 @@ def claim_of(path: str, enclave: EnclaveFile) -> EnclaveClaim | None:
         product_id=signed.isv_prod_id,
         svn=Svn(signed.isv_svn),
         epc=max(sizes, default=None),
+        attributes=_joined(or_, (one.attributes for one in all_signed)),
+        attribute_mask=_joined(and_, (one.attribute_mask for one in all_signed)),
     )
+
+
+def _joined(join: Callable[[int, int], int], values: Iterable[Attributes]) -> Attributes:
+    """Which signature starts the enclave nobody can say: what any sets counts as set, what any leaves open as open."""
+    pairs = [(int(one.flags), one.xfrm) for one in values]
+    flags, xfrm = (reduce(join, column) for column in zip(*pairs, strict=True))
+    return Attributes(flags=AttributeFlags(flags), xfrm=xfrm)
 
 
 def vouched_claim(found: Found, enclave: EnclaveFile, measured: Sequence[Measured]) -> EnclaveClaim:

@@ -8,7 +8,11 @@ which enclave it will start and how much EPC that takes::
      "subject": [{"name": "registry.example/payments/api", "digest": {"sha256": "..."}}],
      "predicateType": "https://bastide.dev/enclave/v1",
      "predicate": {"enclaves": [{"path": "/app/enclave.signed.so", "kind": "intel-sdk", "mrEnclave": "...",
-                                 "mrSigner": "...", "isvProdId": 1, "isvSvn": 3, "epcBytes": 9437184}]}}
+                                 "mrSigner": "...", "isvProdId": 1, "isvSvn": 3, "epcBytes": 9437184,
+                                 "attributes": "<32 hex digits>", "attributeMask": "<32 hex digits>"}]}}
+
+``epcBytes``, ``attributes`` and ``attributeMask`` may be left out, the last two only together: older statements have
+none. They are ATTRIBUTES and ATTRIBUTEMASK of the SIGSTRUCT as they lie there, FLAGS before XFRM, each little-endian.
 
 Source: in-toto Attestation Framework v1.0 "Statement" (unknown fields are passed over, as it asks); DSSE v1.0.
 """
@@ -25,8 +29,9 @@ from bastide.enclave.dsse import LARGEST_ENVELOPE, seal, unseal
 from bastide.enclave.signers import StatementRule
 from bastide.errors import MalformedError, UntrustedError
 from bastide.pods.tree import mapping, sequence, text
+from bastide.sgx.attributes import Attributes
 from bastide.sgx.types import MrEnclave, MrSigner, Svn
-from bastide.token.json_text import read_json, write_json
+from bastide.token.json_text import Json, read_json, write_json
 from bastide.units import Bytes
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -35,6 +40,7 @@ PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 _MOST_ENCLAVES: Final = 1000
 _LARGEST_EPC: Final = 1 << 47
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
+_ATTRIBUTES: Final = re.compile(r"[0-9a-f]{32}")
 _SOURCE: Final = "in-toto Attestation Framework v1.0"
 
 
@@ -48,6 +54,7 @@ class EnclaveClaim:
         mr_enclave, mr_signer: 32 bytes each.
         product_id, svn: 16 bits each.
         epc: bytes of EPC once loaded, with SECS and version arrays; None where it is not known.
+        attributes, attribute_mask: of its signatures, what any of them allows; None where the statement does not say.
     """
 
     path: str
@@ -57,6 +64,24 @@ class EnclaveClaim:
     product_id: int
     svn: Svn
     epc: Bytes | None = None
+    attributes: Attributes | None = None
+    attribute_mask: Attributes | None = None
+
+    def build(self) -> dict[str, Json]:
+        """As it stands in the predicate."""
+        tree: dict[str, Json] = {
+            "path": self.path,
+            "kind": self.kind,
+            "mrEnclave": self.mr_enclave.hex(),
+            "mrSigner": self.mr_signer.hex(),
+            "isvProdId": self.product_id,
+            "isvSvn": self.svn,
+        }
+        if self.epc is not None:
+            tree["epcBytes"] = self.epc
+        if self.attributes is not None and self.attribute_mask is not None:
+            tree |= {"attributes": self.attributes.build().hex(), "attributeMask": self.attribute_mask.build().hex()}
+        return tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +105,7 @@ class Statement:
                 "_type": STATEMENT_TYPE,
                 "subject": [{"name": self.repository, "digest": {"sha256": self.image_digest.removeprefix("sha256:")}}],
                 "predicateType": PREDICATE_TYPE,
-                "predicate": {
-                    "enclaves": [
-                        {
-                            "path": claim.path,
-                            "kind": claim.kind,
-                            "mrEnclave": claim.mr_enclave.hex(),
-                            "mrSigner": claim.mr_signer.hex(),
-                            "isvProdId": claim.product_id,
-                            "isvSvn": claim.svn,
-                            **({} if claim.epc is None else {"epcBytes": claim.epc}),
-                        }
-                        for claim in self.enclaves
-                    ]
-                },
+                "predicate": {"enclaves": [claim.build() for claim in self.enclaves]},
             }
         )
 
@@ -230,6 +242,7 @@ def _claim(entry: dict[str, object], index: int) -> EnclaveClaim:
             where=f"predicate.enclaves[{index}]",
         )
     mr_enclave, mr_signer = map(bytes.fromhex, hashes)
+    attributes, mask = _attributes(entry, index)
     return EnclaveClaim(
         path=path,
         kind=kind,
@@ -238,7 +251,25 @@ def _claim(entry: dict[str, object], index: int) -> EnclaveClaim:
         product_id=product,
         svn=Svn(svn),
         epc=Bytes(epc) if "epcBytes" in entry else None,
+        attributes=attributes,
+        attribute_mask=mask,
     )
+
+
+def _attributes(entry: dict[str, object], index: int) -> tuple[Attributes | None, Attributes | None]:
+    """Both, or neither."""
+    written = [entry[key] for key in ("attributes", "attributeMask") if key in entry]
+    texts = [text(one) for one in written]
+    if not written:
+        return None, None
+    if len(written) != len(("attributes", "attributeMask")) or not all(map(_ATTRIBUTES.fullmatch, texts)):
+        raise MalformedError(
+            "enclave.statement.enclave",
+            "expected attributes and attributeMask together, of 32 hex digits each",
+            where=f"predicate.enclaves[{index}]",
+        )
+    attributes, mask = (Attributes.parse(bytes.fromhex(one)) for one in texts)
+    return attributes, mask
 
 
 def _number(value: object, largest: int) -> int | None:

@@ -13,9 +13,24 @@ from dataclasses import dataclass, replace
 from bastide.checks import Check
 from bastide.enclave.image import EnclaveBlock, EnclaveFile
 from bastide.enclave.signers import DebugPolicy, MeasurementPolicy, SignerRule, SignersPolicy
-from bastide.sgx.attributes import AttributeFlags
+from bastide.sgx.attributes import AttributeFlags, Attributes
 from bastide.sgx.sigstruct import SigStruct
 from bastide.sgx.types import MrEnclave, MrSigner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedFacts:
+    """What a rule asks of one signature, whoever tells it.
+
+    Attributes:
+        product_id, svn: 16 bits each.
+        attributes, mask: ATTRIBUTES and ATTRIBUTEMASK; None where they are not known.
+    """
+
+    product_id: int
+    svn: int
+    attributes: Attributes | None
+    mask: Attributes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +198,7 @@ def _best_rule(signed: Sequence[SigStruct], policy: SignersPolicy) -> tuple[Sign
     first: tuple[SignerRule | None, list[Check]] | None = None
     for rule in policy.allow:
         if all(_is_meant(rule, one) for one in signed):
-            checks = [_signer_check(signed, rule), *_rule_checks(signed, rule, rule.debug or policy.debug)]
+            checks = [_signer_check(signed, rule), *rule_checks([_facts(one) for one in signed], rule, policy.debug)]
             if all(check.ok for check in checks):
                 return rule, checks
             first = first or (rule, checks)
@@ -205,12 +220,22 @@ def _signer_check(signed: Sequence[SigStruct], rule: SignerRule | None) -> Check
     )
 
 
-def _rule_checks(signed: Sequence[SigStruct], rule: SignerRule, debug: DebugPolicy) -> list[Check]:
-    products = sorted({one.isv_prod_id for one in signed})
-    svn = min(one.isv_svn for one in signed)
-    # What the mask leaves open the host may switch on: the same signature would start it with the key.
-    key = AttributeFlags.PROVISIONKEY
-    provision = any(key in one.attributes.flags or key not in one.attribute_mask.flags for one in signed)
+def _facts(one: SigStruct) -> SignedFacts:
+    return SignedFacts(product_id=one.isv_prod_id, svn=one.isv_svn, attributes=one.attributes, mask=one.attribute_mask)
+
+
+def rule_checks(signed: Sequence[SignedFacts], rule: SignerRule, debug: DebugPolicy) -> list[Check]:
+    """What a rule asks of an enclave's signatures: ``enclave.product``, ``.svn``, ``.provision``, ``.debug``.
+
+    Where attributes are not known nothing is asked of them, except that they cannot meet ``forbid-mask``.
+
+    Args:
+        signed: at least one.
+        rule: whose signer or build it is.
+        debug: where the rule says nothing of it.
+    """
+    products = sorted({one.product_id for one in signed})
+    svn = min(one.svn for one in signed)
     return [
         Check(
             name="enclave.product",
@@ -226,6 +251,18 @@ def _rule_checks(signed: Sequence[SigStruct], rule: SignerRule, debug: DebugPoli
             seen=str(svn),
             hint="an old build with known faults: take a newer one",
         ),
+        *_attribute_checks(signed, rule, rule.debug or debug),
+    ]
+
+
+def _attribute_checks(signed: Sequence[SignedFacts], rule: SignerRule, debug: DebugPolicy) -> list[Check]:
+    known = [(one.attributes, one.mask) for one in signed if one.attributes is not None and one.mask is not None]
+    if len(known) < len(signed):
+        return [_unknown(debug)]
+    # What the mask leaves open the host may switch on: the same signature would start it with the key.
+    key = AttributeFlags.PROVISIONKEY
+    provision = any(key in attributes.flags or key not in mask.flags for attributes, mask in known)
+    return [
         Check(
             name="enclave.provision",
             ok=rule.provision or not provision,
@@ -233,13 +270,23 @@ def _rule_checks(signed: Sequence[SigStruct], rule: SignerRule, debug: DebugPoli
             seen="PROVISIONKEY, or a mask that leaves it open" if provision else "none",
             hint="it can read an identifier of the machine that outlives owners; `provision: true` allows it",
         ),
-        _debug_check(signed, debug),
+        _debug_check(known, debug),
     ]
 
 
-def _debug_check(signed: Sequence[SigStruct], debug: DebugPolicy) -> Check:
-    is_set = any(one.attributes.debug for one in signed)
-    is_open = any(not one.attribute_mask.debug for one in signed)
+def _unknown(debug: DebugPolicy) -> Check:
+    return Check(
+        name="enclave.debug",
+        ok=debug is not DebugPolicy.FORBID_MASK,
+        expected="a SIGSTRUCT, to see whether its mask forces DEBUG off",
+        seen="a statement, which does not say",
+        hint="sign the statement again with a newer `bastide enclave sign`, or ask less than forbid-mask",
+    )
+
+
+def _debug_check(known: Sequence[tuple[Attributes, Attributes]], debug: DebugPolicy) -> Check:
+    is_set = any(attributes.debug for attributes, _ in known)
+    is_open = any(not mask.debug for _, mask in known)
     ok = {
         DebugPolicy.ALLOW: True,
         DebugPolicy.FORBID_ATTRIBUTE: not is_set,

@@ -24,7 +24,7 @@ from bastide.token.jose import verify
 from bastide.token.jwks import Jwks
 from support import sgx_values
 from support.attest_app import Answer, Client, admin_rule, with_app
-from support.attest_server import admin_token, write_bundle
+from support.attest_server import ADMIN_ISSUER, admin_token, write_bundle
 from support.evidence import world
 from support.signers import b64, policy_payload, policy_signer, unsigned
 from support.tokens import NOW
@@ -274,10 +274,10 @@ def test_every_administrative_act_is_recorded_with_who_did_it(serve: Callable[..
     serve(work, store=store)
     acts = [(record["act"], record["outcome"], record["facts"]["who"]) for record in records(store)]
     assert acts == [
-        ("policy.set", "allowed", "the-admin"),
-        ("policy.set", "refused", "the-admin"),
-        ("policy.set", "refused", "the-admin"),
-        ("policy.reset", "allowed", "the-admin"),
+        ("policy.set", "allowed", f"{ADMIN_ISSUER} the-admin"),
+        ("policy.set", "refused", f"{ADMIN_ISSUER} the-admin"),
+        ("policy.set", "refused", f"{ADMIN_ISSUER} the-admin"),
+        ("policy.reset", "allowed", f"{ADMIN_ISSUER} the-admin"),
     ]
 
 

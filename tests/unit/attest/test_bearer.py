@@ -35,7 +35,7 @@ def _refused(token: str, *rules: AdminRule) -> str:
 def test_a_good_token_has_the_roles_that_its_claims_give() -> None:
     reader = admin_rule("the-reader", "reader")
     who = authenticate(admin_token(at=NOW), (RULE, reader), NOW)
-    assert (who.subject, who.roles) == ("the-admin", {Role.ADMIN})
+    assert (who.name, who.roles) == (f"{ADMIN_ISSUER} the-admin", {Role.ADMIN})
     assert authenticate(admin_token("the-reader", at=NOW), (RULE, reader), NOW).roles == {Role.READER}
 
 

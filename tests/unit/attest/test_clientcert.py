@@ -33,7 +33,7 @@ def _refused(shown: Issued, *rules: CertificateRule, at: datetime = NOW) -> str:
 def test_a_good_certificate_has_the_roles_that_its_names_give() -> None:
     reader = replace(RULE, names={"dns": "Policies.Example.org"}, role=Role.READER)
     who = _identify(GOOD, RULE, reader)
-    assert (who.subject, who.roles) == ("certificate CN=policies", {Role.ADMIN, Role.READER})
+    assert (who.name, who.roles) == ("certificate CN=policies", {Role.ADMIN, Role.READER})
 
 
 @pytest.mark.parametrize(

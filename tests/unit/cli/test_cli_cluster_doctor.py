@@ -216,6 +216,17 @@ def test_a_pod_that_was_never_made_is_explained_by_its_controller_s_events(docto
     assert "bastide cluster lint" in stage["hint"]
 
 
+def test_of_many_tries_of_one_controller_the_last_is_told(doctor: Doctor) -> None:
+    tries = [
+        event(
+            "Job", "app", "FailedCreate", f"Error creating: exceeded quota {number}", lastTimestamp=f"2026-01-0{number}"
+        )
+        for number in (1, 3, 2)
+    ]
+    (stage,) = of_pod(doctor, *tries).json["stages"]
+    assert stage["details"] == ["Error creating: exceeded quota 3"]
+
+
 @pytest.mark.parametrize(
     ("message", "hint"),
     [

@@ -325,6 +325,31 @@ def test_enclaves_that_only_a_statement_names_are_judged_likewise(
     assert refusals(facts, trusted_tree(**KEYS, **spec)) == names
 
 
+PLAIN = Attributes(flags=AttributeFlags.MODE64BIT, xfrm=3)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "mask", "spec", "names"),
+    [
+        (PLAIN, ALL_ATTRIBUTES, {"debug": "forbid-mask"}, []),
+        (PLAIN, OPEN_MASK, {"debug": "forbid-mask"}, ["enclave.debug"]),
+        (PLAIN, OPEN_MASK, {}, []),
+        (DEBUG, ALL_ATTRIBUTES, {}, ["enclave.debug"]),
+        (DEBUG, ALL_ATTRIBUTES, {"debug": "allow"}, []),
+        (PROVISION, ALL_ATTRIBUTES, {}, ["enclave.provision"]),
+        (PROVISION, ALL_ATTRIBUTES, {"provision": True}, []),
+        (PLAIN, Attributes(flags=AttributeFlags.DEBUG, xfrm=0), {}, ["enclave.provision"]),
+    ],
+)
+def test_attributes_that_a_statement_says_are_judged_like_those_of_a_signature(
+    attributes: Attributes, mask: Attributes, spec: Tree, names: list[str]
+) -> None:
+    facts = report(failure=FAILED, statements=(statement(claim(attributes=attributes, attribute_mask=mask)),))
+    judged = verdict(facts, trusted_tree(**KEYS, **spec))
+    assert [check.name for check in judged.refusals] == names
+    assert "statement.attributes" not in [warning.name for warning in judged.warnings]
+
+
 def test_of_several_trusted_signers_one_is_enough_for_a_statement_too() -> None:
     facts = report(failure=FAILED, statements=(statement(),))
     assert refusals(facts, trusted_tree("strict", minimumSvn=9), trusted_tree("lax", **KEYS)) == []

@@ -164,6 +164,12 @@ def test_the_most_replicas_are_those_there_are_and_those_with_room_node_by_node(
     assert most_replicas(Scope(namespace="nobody"), seen) is None
 
 
+def test_a_cordoned_node_has_no_room_for_more():
+    node = node_tree()
+    node["spec"]["unschedulable"] = True
+    assert most_replicas(FRONT, measured([node], [pod_tree()])) == 1
+
+
 def test_the_most_replicas_count_only_nodes_that_the_pods_may_use():
     pods = [pod_tree("a", "64Mi", nodeSelector={"zone": "a"})]
     nodes = [node_tree(labels={"zone": "a"}), node_tree("n2", labels={"zone": "b"})]

@@ -1,6 +1,6 @@
 import pytest
 
-from bastide.cluster.placement import Scheduler, Score, Strategy, place, sgx_node_taints
+from bastide.cluster.placement import Effect, Scheduler, Score, Strategy, Taint, place, sgx_node_taints
 from bastide.errors import ConfigError
 from bastide.pods.policy import PlainPods
 from bastide.units import MIB
@@ -193,3 +193,12 @@ def test_scores_follow_what_other_pods_take():
     assert scheduler.scores(small) == [before["b"]]
     scheduler.bind(small, "b")
     assert scheduler.scores(small)[0].fit < before["b"].fit
+
+
+def test_scores_are_relative_to_the_nodes_that_are_left():
+    soft = [Taint(key=key, effect=Effect.PREFER_NO_SCHEDULE) for key in ("k", "l")]
+    nodes = [node("a", taints=tuple(soft), pods=1), node("b", taints=(soft[0],)), node("c")]
+    scheduler, ask = Scheduler(nodes), pod().requirements
+    assert [score.taints for score in scheduler.scores(ask)] == [0, 50, 100]
+    scheduler.bind(ask, "a")
+    assert [score.taints for score in scheduler.scores(ask)] == [0, 100]

@@ -12,6 +12,8 @@ import yaml
 import bastide
 from bastide.cli import cli
 from bastide.cluster.admission.configurations import WebhookSettings, guard_policy, webhook_configurations
+from bastide.cluster.metrics.external.apiservice import NAME
+from bastide.cluster.metrics.external.documents import GROUP, VERSION
 from bastide.pods.policy import AdmissionPolicy, GateMode, PrivilegedPods
 from support.charts import CHART, FULL, helm, one, pod_specs, render, template
 
@@ -203,6 +205,28 @@ def test_with_cert_manager_no_process_writes_a_secret_or_a_webhook() -> None:
         assert not [right for right in _rights(objects, name) if "secrets" in right or "webhook" in right]
 
 
+def test_external_metrics_come_with_an_api_service_that_only_the_process_completes() -> None:
+    assert not [tree for tree in render() if tree["kind"] == "APIService"]
+    objects = render({"metrics": {"externalMetrics": {"enabled": True}, "keda": {"enabled": False}}})
+    service: Any = one(objects, "APIService", NAME)["spec"]
+    assert (NAME, service["group"], service["version"]) == (f"{VERSION}.{GROUP}", GROUP, VERSION)
+    assert service["service"] == {"name": "bastide-metrics", "namespace": "bastide-system", "port": 443}
+    assert "caBundle" not in service
+    assert "insecureSkipTLSVerify" not in service
+    assert _rights(objects, "bastide-metrics") == RIGHTS["bastide-metrics"] | {
+        "subjectaccessreviews.authorization.k8s.io: create",
+        f"apiservices.apiregistration.k8s.io [{NAME}]: get patch",
+        "here secrets [bastide-metrics-tls]: get update",
+        "here secrets: create",
+    }
+    reading = [
+        tree["roleRef"]["name"]  # type: ignore[index]
+        for tree in objects
+        if tree["metadata"].get("namespace") == "kube-system"  # type: ignore[attr-defined]
+    ]
+    assert reading == ["extension-apiserver-authentication-reader"]
+
+
 def test_pull_secrets_are_read_only_where_a_namespace_grants_it() -> None:
     bound = [
         (tree["metadata"]["namespace"], tree["roleRef"]["name"])  # type: ignore[index]
@@ -219,7 +243,7 @@ def test_replicas_of_the_attestation_service_need_a_database() -> None:
 
 
 @pytest.mark.parametrize(("retain", "policy"), [(False, "Delete"), (True, "Retain")])
-def test_volumes_of_the_attestation_service_end_with_it_unless_told(retain: bool, policy: str) -> None:  # noqa: FBT001
+def test_volumes_of_the_attestation_service_end_with_it_unless_told(retain: bool, policy: str) -> None:
     objects = render({"attestation": {"persistence": {"retain": retain}}})
     spec: Any = one(objects, "StatefulSet", "bastide-attestation")["spec"]
     assert spec["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == policy

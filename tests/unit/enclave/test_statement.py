@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bastide.enclave.claims import claim_of
 from bastide.enclave.dsse import seal, unseal
+from bastide.enclave.image import EnclaveBlock, EnclaveFile, EnclaveKind
 from bastide.enclave.signers import StatementKey, StatementRule
 from bastide.enclave.statement import (
     PAYLOAD_TYPE,
@@ -16,8 +18,10 @@ from bastide.enclave.statement import (
     statement_checks,
 )
 from bastide.errors import MalformedError, UntrustedError
+from bastide.sgx.attributes import AttributeFlags, Attributes
 from bastide.sgx.types import MrEnclave, MrSigner, Svn
 from bastide.units import Bytes
+from support.sgx_values import sigstruct
 
 KEY, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 CLAIM = EnclaveClaim(
@@ -64,6 +68,40 @@ def test_a_statement_reads_back_as_built_and_signed() -> None:
     assert refusals() == []
     bare = replace(STATEMENT, enclaves=(replace(CLAIM, epc=None),))
     assert Statement.parse(bare.build()) == bare
+
+
+def test_attributes_and_mask_are_stated_together_or_not_at_all() -> None:
+    attributes = Attributes(flags=AttributeFlags.MODE64BIT | AttributeFlags.PROVISIONKEY, xfrm=3)
+    mask = Attributes(flags=AttributeFlags.DEBUG, xfrm=0)
+    told = replace(STATEMENT, enclaves=(replace(CLAIM, attributes=attributes, attribute_mask=mask),))
+    assert Statement.parse(told.build()) == told
+    tree = json.loads(told.build())
+    entry = tree["predicate"]["enclaves"][0]
+    assert (entry["attributes"], entry["attributeMask"]) == ("1400000000000000" + "03" + "0" * 14, "02" + "0" * 30)
+    for wrong in ({"attributes": "14"}, {"attributeMask": None}, {"attributes": 20}, {"attributeMask": "g" * 32}):
+        tree["predicate"]["enclaves"] = [{**entry, **wrong}]
+        assert code_of(json.dumps(tree).encode()) == "enclave.statement.enclave"
+    for left_out in ("attributes", "attributeMask"):
+        tree["predicate"]["enclaves"] = [{key: value for key, value in entry.items() if key != left_out}]
+        assert code_of(json.dumps(tree).encode()) == "enclave.statement.enclave"
+
+
+def test_what_any_signature_of_a_file_allows_is_stated() -> None:
+    """Which of them starts the enclave nobody can say."""
+    strict, lax = (
+        sigstruct(),
+        replace(
+            sigstruct(),
+            attributes=Attributes(flags=AttributeFlags.DEBUG, xfrm=0),
+            attribute_mask=Attributes(flags=AttributeFlags(0), xfrm=0),
+        ),
+    )
+    blocks = tuple(EnclaveBlock(name=name, sigstruct=one) for name, one in (("a", strict), ("b", lax)))
+    claim = claim_of("/e.so", EnclaveFile(kind=EnclaveKind.INTEL_SDK, blocks=blocks))
+    assert claim is not None
+    assert claim.attributes is not None
+    assert claim.attributes.flags == strict.attributes.flags | AttributeFlags.DEBUG
+    assert claim.attribute_mask == lax.attribute_mask
 
 
 def test_the_same_statement_and_key_give_the_same_bytes() -> None:

@@ -61,6 +61,18 @@ def test_a_fifo_is_not_read_and_a_long_file_not_to_its_end(tmp_path):
     assert len(_tree(tmp_path).read("/long")) == LARGEST_FILE
 
 
+def test_the_nearest_folder_is_that_of_the_file_or_of_what_would_have_to_be_made(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var/run").symlink_to("/run")
+    tree = _tree(tmp_path)
+    assert tree.nearest_folder("/var/run/aesmd/aesm.socket") == tmp_path / "run"
+    (tmp_path / "run/aesmd").mkdir()
+    assert tree.nearest_folder("/var/run/aesmd/aesm.socket") == tmp_path / "run/aesmd"
+    assert tree.nearest_folder("/dev/sgx/enclave") == tmp_path
+    assert FolderFiles(Path("/"), _no_cpuid).nearest_folder("/dev/null") == Path("/dev")
+
+
 def test_status_tells_kind_owner_and_numbers(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "file").chmod(0o640)

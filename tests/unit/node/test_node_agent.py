@@ -20,6 +20,7 @@ from support.kubelets import DeafKubelet, plugin_stub, quick, registration, runn
 ENCLAVE, PROVISION, QUOTE = "sgx.intel.com/enclave", "sgx.intel.com/provision", "bastide.dev/quote"
 ALL = {ENCLAVE: 110, PROVISION: 110, QUOTE: 110}
 NODE = sgx_inventory(Bytes(64 * MIB))
+_LONG = {"hardware_interval": 60.0, "socket_interval": 60.0}
 
 
 def _with_kubelet(test, inventory=NODE, **changes):
@@ -74,7 +75,7 @@ def test_registers_with_a_new_kubelet_that_left_its_sockets_alone():
 def test_waits_for_a_kubelet_that_starts_after_it():
     async def late():
         with socket_folder() as folder:
-            async with running_agent(DescribedHardware(NODE), quick(folder)):
+            async with running_agent(DescribedHardware(NODE), quick(folder, **_LONG)):
                 await asyncio.sleep(0.1)
                 assert list(folder.iterdir()) == []
                 kubelet = Kubelet(folder)
@@ -108,6 +109,39 @@ def test_health_follows_the_hardware_down_and_up_without_a_new_registration():
         assert (folder / endpoint_of(ENCLAVE)).stat().st_ino == before
 
     _with_kubelet(followed)
+
+
+def test_what_changes_is_known_at_once_however_rarely_it_looks():
+    async def changed(kubelet, hardware, folder):
+        await kubelet.until_allocatable(ALL)
+        for inventory, count in ((WITHOUT_SGX, 0), (NODE, 110)):
+            hardware.describe(inventory)
+            await kubelet.until_allocatable(dict.fromkeys(ALL, count))
+        for _ in range(3):
+            await kubelet.restart()
+            await kubelet.until_allocatable(ALL)
+            (folder / endpoint_of(ENCLAVE)).unlink()
+            await kubelet.until_allocatable({ENCLAVE: 0})
+            await kubelet.until_allocatable(ALL)
+
+    _with_kubelet(changed, **_LONG)
+
+
+def test_a_kubelet_that_listened_between_two_looks_has_listened():
+    async def listened():
+        with socket_folder() as folder:
+            kubelet, socket = DeafKubelet(), folder / endpoint_of(ENCLAVE)
+            settings = quick(folder, socket_interval=60, first_delay=0.05, longest_delay=60)
+            async with registration(kubelet, folder), running_agent(DescribedHardware(NODE), settings) as agent:
+                async with asyncio.timeout(3):  # delays that double would add up to 5 s
+                    for number in range(1, 8):
+                        await eventually(lambda: kubelet.registered.count(ENCLAVE) >= number, "registered")  # noqa: B023
+                        async with plugin_stub(socket) as stub:
+                            await anext(aiter(stub.ListAndWatch(pb.Empty())))
+                        await eventually(lambda: not agent.watched()[ENCLAVE], "nobody listens any more")
+                        socket.unlink()
+
+    run_bounded(listened)
 
 
 def test_one_device_lost_leaves_the_other_resources_healthy():

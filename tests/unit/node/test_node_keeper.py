@@ -123,7 +123,19 @@ def test_follows_the_hardware():
         hardware.describe(NODE)
         await eventually(lambda: api.capacity == str(64 * MIB), "driver back")
 
-    _with_keeper(api, followed)
+    _with_keeper(api, followed, settings=dataclasses.replace(QUICK, interval=60))
+
+
+def test_what_the_api_server_refused_is_tried_again_after_a_while():
+    api = NodeApi(node())
+    api.refuse["PATCH"] = 500
+
+    async def refused(keeper, _hardware):
+        await eventually(lambda: "500" in keeper.state.fault, "refused")
+        api.refuse.clear()
+        await eventually(lambda: api.capacity == str(64 * MIB), "written")
+
+    _with_keeper(api, refused, settings=dataclasses.replace(QUICK, interval=60, resync=60))
 
 
 def test_does_not_fight_somebody_who_keeps_changing_the_capacity():

@@ -134,4 +134,5 @@ def _unauthorized(call: Call, message: str, error: str) -> ApiError:
     challenge = f'Bearer realm="{call.desk.config.issuer}"'
     if error:
         challenge += f', error="invalid_token", error_description="{error}"'
-    return ApiError(401, "Unauthorized", message, headers={"WWW-Authenticate": challenge})
+    inner: dict[str, Json] | None = {"code": error, "message": message} if error else None
+    return ApiError(401, "Unauthorized", message, inner=inner, headers={"WWW-Authenticate": challenge})

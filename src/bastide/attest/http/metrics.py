@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from bastide.attest.running import Service
 
@@ -18,6 +18,7 @@ class Metrics:
     def __init__(self, service: Service) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Collateral(service))
+        self._registry.register(_Doors(service))
         self._requests = Counter(
             "bastide_attest_requests",
             "Answers by tenant, kind of call and status.",
@@ -77,6 +78,20 @@ class _Collateral:
         )
         if age is not None:
             yield _gauge("bastide_attest_collateral_age_seconds", "Age of the newest collateral.", age.total_seconds())
+
+
+class _Doors:
+    """What goes wrong with administrators' keys, by tenant."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterable[Metric]:
+        text = "Times that administrators' keys or revocations could not be read."
+        faults = CounterMetricFamily("bastide_attest_admin_key_faults", text, labels=("tenant",))
+        for name, desk in self._service.desks.items():
+            faults.add_metric((name,), desk.doorkeeper.faults)
+        yield faults
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -30,7 +30,10 @@ def document(issuer: str, version: str) -> _Node:
         "paths": _paths(),
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "certificate": {"type": "mutualTLS"},
+            },
         },
     }
 
@@ -83,7 +86,7 @@ def _call(
     if body is not None:
         call["requestBody"] = {"required": True, "content": dict(body)}
     if admin:
-        call["security"] = [{"bearer": []}]
+        call["security"] = [{"bearer": []}, {"certificate": []}]
     return call
 
 

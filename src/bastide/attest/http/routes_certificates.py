@@ -26,7 +26,7 @@ async def _change(request: Request, *, add: bool) -> Response:
     who = await admit(request, Role.ADMIN)
     call = call_of(request)
     jws = read_jws(await body_of(request), media_type(request))
-    token = await call.desk.administration.change_certificate(jws, add=add, request_id=call.id, who=who.subject)
+    token = await call.desk.administration.change_certificate(jws, add=add, request_id=call.id, who=who.name)
     return answer({"token": token})
 
 

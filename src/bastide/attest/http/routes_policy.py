@@ -18,7 +18,7 @@ async def _set(request: Request) -> Response:
     who = await admit(request, Role.ADMIN)
     kind, call = kind_of(request), call_of(request)
     jws = read_jws(await body_of(request), media_type(request))
-    token = await call.desk.administration.set_policy(kind, jws, request_id=call.id, who=who.subject)
+    token = await call.desk.administration.set_policy(kind, jws, request_id=call.id, who=who.name)
     return answer({"token": token})
 
 
@@ -26,7 +26,7 @@ async def _reset(request: Request) -> Response:
     who = await admit(request, Role.ADMIN)
     kind, call = kind_of(request), call_of(request)
     jws = read_jws(await body_of(request), media_type(request))
-    token = await call.desk.administration.reset_policy(kind, jws, request_id=call.id, who=who.subject)
+    token = await call.desk.administration.reset_policy(kind, jws, request_id=call.id, who=who.name)
     return answer({"token": token})
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from bastide.checks import Check
 from bastide.cluster.gate.report import EnclaveReport, ImageReport
-from bastide.enclave.signers import DebugPolicy, SignerRule, SignersPolicy
+from bastide.enclave.signers import SignersPolicy
 from bastide.enclave.statement import EnclaveClaim, Statement, open_statement, statement_checks
+from bastide.enclave.verify import SignedFacts, rule_checks
 from bastide.errors import MalformedError
 from bastide.sgx.types import MrSigner
 
@@ -72,18 +73,22 @@ def read_statements(report: ImageReport, trusted: SignersPolicy, *, repository: 
 
 
 def judge_claim(claim: EnclaveClaim, trusted: SignersPolicy, public_keys: Collection[MrSigner]) -> Sequence[Check]:
-    """Judge an enclave that only a statement tells of.
+    """Judge an enclave that only a statement tells of, as ``enclave.verify.judge`` does one that was seen.
 
-    Checks: ``enclave.deny-list``, ``enclave.signer``, ``enclave.product``, ``enclave.svn``, ``enclave.debug`` (a
-    statement says nothing of DEBUG: where a rule forbids that its mask leaves it open, the statement is not enough).
+    Checks: ``enclave.deny-list``, ``enclave.signer``, ``enclave.product``, ``enclave.svn``, and where the statement
+    says its attributes ``enclave.provision`` and ``enclave.debug``. Where it does not say them, and a rule forbids
+    that the mask leaves DEBUG open, the statement is not enough.
     """
     meant = [
         rule
         for rule in trusted.allow
         if rule.mr_signer in (None, claim.mr_signer) and rule.mr_enclave in (None, claim.mr_enclave)
     ]
-    judged = [_rule_checks(claim, rule) for rule in meant]
-    best = next((checks for checks in judged if all(check.ok for check in checks)), judged[0] if judged else ())
+    facts = SignedFacts(
+        product_id=claim.product_id, svn=claim.svn, attributes=claim.attributes, mask=claim.attribute_mask
+    )
+    judged = [rule_checks([facts], rule, trusted.debug) for rule in meant]
+    best = next((checks for checks in judged if all(check.ok for check in checks)), judged[0] if judged else [])
     identity = f"MRSIGNER {claim.mr_signer.hex()}, MRENCLAVE {claim.mr_enclave.hex()}"
     denied = claim.mr_signer in public_keys
     return (
@@ -96,30 +101,4 @@ def judge_claim(claim: EnclaveClaim, trusted: SignersPolicy, public_keys: Collec
         ),
         Check(name="enclave.signer", ok=bool(meant), expected="a rule for it", seen=identity),
         *best,
-    )
-
-
-def _rule_checks(claim: EnclaveClaim, rule: SignerRule) -> tuple[Check, ...]:
-    return (
-        Check(
-            name="enclave.product",
-            ok=rule.product_id in (None, claim.product_id),
-            expected="any product" if rule.product_id is None else f"ISVPRODID {rule.product_id}",
-            seen=str(claim.product_id),
-            hint="this signer's other products need rules of their own",
-        ),
-        Check(
-            name="enclave.svn",
-            ok=claim.svn >= rule.minimum_svn,
-            expected=f"ISVSVN {rule.minimum_svn} or more",
-            seen=str(claim.svn),
-            hint="an old build with known faults: take a newer one",
-        ),
-        Check(
-            name="enclave.debug",
-            ok=rule.debug is not DebugPolicy.FORBID_MASK,
-            expected="a SIGSTRUCT, to see whether its mask forces DEBUG off",
-            seen="a statement, which does not say",
-            hint="let the scanner look into the image, or ask less than forbid-mask",
-        ),
     )

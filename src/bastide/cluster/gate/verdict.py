@@ -165,7 +165,7 @@ class _Court:
         for claim in dict.fromkeys(claim for statement in statements for claim in statement.enclaves):
             judged = judge_claim(claim, self._trusted, PUBLIC_SIGNERS)
             checks += [in_cluster(claim.path, check, self._namespace) for check in judged]
-        if statements:
+        if any(claim.attributes is None for statement in statements for claim in statement.enclaves):
             self.warnings.append(_NOT_STATED)
         return checks
 
@@ -185,8 +185,8 @@ _NOT_STATED = Check(
     name="statement.attributes",
     ok=False,
     expected="attributes of the enclaves",
-    seen="a statement, which says nothing of DEBUG and PROVISIONKEY",
-    hint="attestation sees both",
+    seen="an older statement, which says nothing of DEBUG and PROVISIONKEY",
+    hint="sign it again; attestation sees both",
 )
 
 

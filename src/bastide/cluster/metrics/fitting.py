@@ -4,10 +4,10 @@ Nodes come in few kinds. Of their labels only those that some pod selects by tel
 nodes are looked at as a handful.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from itertools import chain
 from typing import Final
 
-from bastide.cluster.metrics.model import EpcNode
 from bastide.cluster.placement.filters import mark_reasons
 from bastide.cluster.placement.model import Node, Requirements
 from bastide.cluster.placement.room import Room
@@ -23,42 +23,38 @@ class Kinds:
 
     Args:
         nodes: all that offer EPC.
-        asks: of the pods that will be asked about.
+        asks: of all pods that will be asked about.
         absent: EPC in bytes of nodes that pools can have although there is none at present.
     """
 
-    def __init__(self, nodes: Iterable[EpcNode], asks: Iterable[Requirements], absent: Iterable[Bytes] = ()) -> None:
+    def __init__(self, nodes: Iterable[Node], asks: Iterable[Requirements], absent: Iterable[Bytes] = ()) -> None:
         keys, by_name = _selected_by(asks)
         kinds: dict[tuple[object, ...], list[str]] = {}
         self._kinds: list[tuple[Node, list[str]]] = []
-        for each in nodes:
-            kind = _kind(each.node, keys, by_name=by_name)
+        for node in nodes:
+            kind = _kind(node, keys, by_name=by_name)
             if kind not in kinds:
                 kinds[kind] = []
-                self._kinds.append((_at_rest(each.node), kinds[kind]))
-            kinds[kind].append(each.node.name)
+                self._kinds.append((_at_rest(node), kinds[kind]))
+            kinds[kind].append(node.name)
         self._absent = max(absent, default=Bytes(0))
-        self._known: dict[Requirements, bool] = {}
+        self._fits: dict[Requirements, bool] = {}
+        self._names: dict[Requirements, tuple[str, ...]] = {}
 
     def could_fit(self, ask: Requirements) -> bool:
         """Whether a node of some kind, empty and at rest, takes the pod."""
-        if ask not in self._known:
-            self._known[ask] = dict(ask.requests).get(EPC, 0) <= self._absent or any(
+        if ask not in self._fits:
+            self._fits[ask] = dict(ask.requests).get(EPC, 0) <= self._absent or any(
                 not mark_reasons(ask, node) and Room(node).fits(ask) for node, _ in self._kinds
             )
-        return self._known[ask]
+        return self._fits[ask]
 
-    def more(self, ask: Requirements, size: int, free: Mapping[str, int]) -> int:
-        """How many more pods like this have room now, by EPC alone.
-
-        Args:
-            ask: of one pod.
-            size: its EPC in bytes, more than 0.
-            free: EPC that is left, by node.
-        """
-        return sum(
-            free.get(name, 0) // size for node, names in self._kinds if not mark_reasons(ask, node) for name in names
-        )
+    def names(self, ask: Requirements) -> tuple[str, ...]:
+        """The nodes whose marks allow a pod, whatever room they have."""
+        if ask not in self._names:
+            allowed = (names for node, names in self._kinds if not mark_reasons(ask, node))
+            self._names[ask] = tuple(chain.from_iterable(allowed))
+        return self._names[ask]
 
 
 def _selected_by(asks: Iterable[Requirements]) -> tuple[tuple[str, ...], bool]:

@@ -56,9 +56,13 @@ def measures(
     by_name = {each.node.name: each for each in nodes}
     fresh = {name: reading for name, reading in usage.items() if now - reading.at <= settings.stale}
     bound: dict[str, list[PodMeasure]] = {}
-    waiting: list[EpcPod] = []
+    pending: dict[str, list[PendingPod]] = {}
     allocated: Counter[str] = Counter()
-    for pod in pods:
+    all_pods = tuple(pods)
+    # Replicas share their requirements: by identity they are told apart fast.
+    asks = {id(pod.requirements): pod.requirements for pod in all_pods}
+    kinds = Kinds((each.node for each in by_name.values()), asks.values(), settings.absent)
+    for pod in all_pods:
         if pod.node:
             allocated[pod.node] += pod.requested
             young = pod.started is None or now - pod.started < settings.young
@@ -66,14 +70,20 @@ def measures(
             pool = there.pool if there is not None else ""
             bound.setdefault(pod.namespace, []).append(_pod(pod, pool, fresh.get(pod.node), young=young))
         elif pod.unschedulable:
-            waiting.append(pod)
+            fits = kinds.could_fit(pod.requirements)
+            pending.setdefault(pod.namespace, []).append(PendingPod(pod=pod, could_fit=fits))
     return ClusterMeasures(
-        nodes=by_name,
+        kinds=kinds,
         pools=_pools(by_name.values(), allocated),
         bound={namespace: tuple(found) for namespace, found in bound.items()},
-        pending=_pending(waiting, by_name.values(), settings.absent),
-        free={name: Bytes(max(each.epc - allocated[name], 0)) for name, each in by_name.items()},
+        pending={namespace: tuple(found) for namespace, found in pending.items()},
+        free={name: _free(each, allocated[name]) for name, each in by_name.items()},
     )
+
+
+def _free(node: EpcNode, allocated: int) -> Bytes:
+    """Room for pods to come; a node that is cordoned takes none."""
+    return Bytes(0 if node.node.unschedulable else max(node.epc - allocated, 0))
 
 
 def _pod(pod: EpcPod, pool: str, reading: NodeReading | None, *, young: bool) -> PodMeasure:
@@ -102,14 +112,3 @@ def _pools(nodes: Iterable[EpcNode], allocated: Mapping[str, int]) -> tuple[Pool
         PoolMeasure(name=name, nodes=count[name], allocatable=Bytes(offered[name]), allocated=Bytes(taken[name]))
         for name in sorted(count)
     )
-
-
-def _pending(
-    waiting: list[EpcPod], nodes: Iterable[EpcNode], absent: tuple[Bytes, ...]
-) -> dict[str, tuple[PendingPod, ...]]:
-    kinds = Kinds(nodes, {pod.requirements for pod in waiting}, absent)
-    found: dict[str, list[PendingPod]] = {}
-    for pod in waiting:
-        pending = PendingPod(pod=pod, could_fit=kinds.could_fit(pod.requirements))
-        found.setdefault(pod.namespace, []).append(pending)
-    return {namespace: tuple(pods) for namespace, pods in found.items()}

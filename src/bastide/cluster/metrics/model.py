@@ -7,6 +7,7 @@ and resident (what the kernel accounts). What nobody measured is None, never zer
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bastide.cluster.metrics.fitting import Kinds
 from bastide.cluster.placement.model import Node, Requirements
 from bastide.units import Bytes
 
@@ -127,14 +128,14 @@ class ClusterMeasures:
     """Everything that is known about EPC in a cluster at one moment.
 
     Attributes:
-        nodes: by name.
+        kinds: the nodes by kind, for the pods below.
         pools: by name, sorted.
         bound: pods that are bound to a node, by namespace.
         pending: pods that the scheduler found no node for, by namespace.
-        free: EPC in bytes that no pod asks for, by node.
+        free: EPC in bytes that pods to come can have, by node.
     """
 
-    nodes: Mapping[str, EpcNode] = field(default_factory=dict)
+    kinds: Kinds = field(default_factory=lambda: Kinds((), ()), compare=False)
     pools: tuple[PoolMeasure, ...] = ()
     bound: Mapping[str, tuple[PodMeasure, ...]] = field(default_factory=dict)
     pending: Mapping[str, tuple[PendingPod, ...]] = field(default_factory=dict)

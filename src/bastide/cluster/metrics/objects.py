@@ -3,6 +3,7 @@
 A cluster has thousands of pods that have nothing to do with EPC: of those only the name is kept while a list is read.
 """
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -38,6 +39,10 @@ _ROUNDED: Final = ((MEMORY, 64 * MIB), (EPHEMERAL_STORAGE, GIB))
 """Nodes of one kind differ by some pages: rounded down, they are alike."""
 
 _METADATA: Final = ("name", "namespace", "uid", "labels", "resourceVersion")
+_STATUS: Final = ("phase", "startTime", "conditions", "podIP")
+_LISTS: Final = ("containers", "initContainers")
+_ASKING: Final = (*_LISTS, "nodeSelector", "affinity", "tolerations", "overhead")
+"""Fields of a pod's specification that say what it asks of a node."""
 
 
 def key_of(tree: Tree) -> str:
@@ -53,67 +58,79 @@ def read_node(tree: Tree, pool_labels: Sequence[str] = POOL_LABELS) -> EpcNode |
     if not epc or not name:
         return None
     labels = _labels(tree)
-    node = Node(name=name, allocatable=allocatable, labels=labels, taints=_taints(tree))
+    cordoned = at(tree, ("spec", "unschedulable")) is True
+    node = Node(name=name, allocatable=allocatable, labels=labels, taints=_taints(tree), unschedulable=cordoned)
     pool = next((labels[key] for key in pool_labels if labels.get(key)), "")
     return EpcNode(pool=pool, node=node, epc=Bytes(epc))
 
 
 class PodReader:
-    """Reads pods; equal requirements of replicas are one value in memory."""
+    """Reads pods; what replicas ask for is read once, and is one value in memory."""
 
     def __init__(self) -> None:
-        self._known: dict[Requirements, Requirements] = {}
+        self._known: dict[str, tuple[Bytes, Requirements] | None] = {}
 
     def read(self, tree: Tree) -> EpcPod | None:
-        """A pod that asks for EPC and has not ended; None for others, or where it cannot be read."""
+        """A trimmed pod that asks for EPC and has not ended; None for others, or where it cannot be read."""
         phase = text(at(tree, ("status", "phase")))
-        requested = sgx_request(tree).epc if phase not in ENDED else Bytes(0)
-        if not requested:
+        ask = None if phase in ENDED else self._ask(mapping(tree.get("spec")))
+        if ask is None:
             return None
         metadata = mapping(tree.get("metadata"))
-        try:
-            requirements = self._shared(_without_node(tree))
-        except MalformedError:
-            return None  # the API server takes no such pod; one that is there is none to count
         return EpcPod(
             uid=text(metadata.get("uid")),
             namespace=sys.intern(text(metadata.get("namespace"))),
             name=text(metadata.get("name")),
             labels=_labels(tree),
             node=sys.intern(text(at(tree, ("spec", "nodeName")))),
-            requested=requested,
-            requirements=requirements,
+            requested=ask[0],
+            requirements=ask[1],
             running=phase == "Running",
             started=_seconds(text(at(tree, ("status", "startTime")))),
             unschedulable=_is_unschedulable(tree),
         )
 
-    def _shared(self, tree: Tree) -> Requirements:
-        requirements = Requirements.parse(tree)
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()  # only sharing is lost
-        return self._known.setdefault(requirements, requirements)
+    def _ask(self, spec: dict[str, object]) -> tuple[Bytes, Requirements] | None:
+        """EPC and what is asked of a node, of any node: not of the one that the pod was bound to."""
+        asked = {name: value for name, value in spec.items() if name in _ASKING}
+        if not asked:
+            return None
+        key = json.dumps(asked, sort_keys=True)
+        if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()  # only sharing is lost
+            self._known[key] = _read_ask({"spec": asked})
+        return self._known[key]
+
+
+def _read_ask(pod: Tree) -> tuple[Bytes, Requirements] | None:
+    epc = sgx_request(pod).epc
+    try:
+        return (epc, Requirements.parse(pod)) if epc else None
+    except MalformedError:
+        return None  # the API server takes no such pod; one that is there is none to count
 
 
 def trim_pod(tree: Tree) -> Tree:
-    """What is needed of a pod while a list is read: of one without EPC and without our labels, only its name."""
-    metadata = mapping(tree.get("metadata"))
+    """What is needed of a pod: of one without EPC and without labels (it is no agent) only its name."""
+    metadata, spec, status = (mapping(tree.get(part)) for part in ("metadata", "spec", "status"))
     kept: Tree = {"metadata": {name: metadata[name] for name in _METADATA if name in metadata}}
     if sgx_request(tree).epc:
-        kept["spec"] = mapping(tree.get("spec"))
-    elif not mapping(metadata.get("labels")):
-        return {"metadata": kept["metadata"]}
-    status = mapping(tree.get("status"))
-    spec = mapping(tree.get("spec"))
-    kept.setdefault("spec", {"nodeName": spec.get("nodeName")})
-    kept["status"] = {name: status[name] for name in ("phase", "startTime", "conditions", "podIP") if name in status}
+        asking: Tree = {name: spec[name] for name in _ASKING if name in spec}
+        for name in _LISTS:
+            if name in spec:
+                asking[name] = [_trim_container(mapping(one)) for one in sequence(spec[name])]
+    elif mapping(metadata.get("labels")):
+        asking = {}
+    else:
+        return kept
+    kept["spec"] = {**asking, "nodeName": spec.get("nodeName")}
+    kept["status"] = {name: status[name] for name in _STATUS if name in status}
     return kept
 
 
-def _without_node(tree: Tree) -> Tree:
-    """The pod as it was before it was bound: what it asks of any node."""
-    spec = mapping(tree.get("spec"))
-    return {"spec": {name: value for name, value in spec.items() if name != "nodeName"}}
+def _trim_container(container: dict[str, object]) -> Tree:
+    return {name: container[name] for name in ("name", "resources", "restartPolicy") if name in container}
 
 
 def _labels(tree: Tree) -> Mapping[str, str]:

@@ -13,7 +13,6 @@ from enum import StrEnum
 from fractions import Fraction
 from itertools import chain
 
-from bastide.cluster.metrics.fitting import Kinds
 from bastide.cluster.metrics.model import ClusterMeasures, EpcPod, PendingPod, PodMeasure
 from bastide.cluster.metrics.selector import Selector
 from bastide.units import Bytes
@@ -125,8 +124,8 @@ def most_replicas(scope: Scope, seen: ClusterMeasures) -> int | None:
     if not pods:
         return None
     largest = max(pods, key=lambda pod: pod.requested)
-    kinds = Kinds(seen.nodes.values(), (largest.requirements,))
-    return len(bound) + kinds.more(largest.requirements, largest.requested, seen.free)
+    room = (seen.free.get(name, 0) // largest.requested for name in seen.kinds.names(largest.requirements))
+    return len(bound) + sum(room)
 
 
 def _sum(amounts: Iterable[tuple[PodMeasure, Bytes | None]]) -> Fraction | None:

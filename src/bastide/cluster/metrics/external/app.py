@@ -81,7 +81,7 @@ class ExternalMetrics:
         except TimeoutError:
             reply = _no(HTTPStatus.SERVICE_UNAVAILABLE, "no answer in time")
         except UntrustedError as error:
-            _LOG.warning("%s", error)
+            _LOG.debug("%s", error)  # a stranger can make as many as it likes
             reply = _no(HTTPStatus.UNAUTHORIZED, error.message)
         except BastideError as error:
             _LOG.warning("%s", error)

@@ -24,7 +24,7 @@ async def serve_external(
     *,
     begun: Callable[[], None],
 ) -> None:
-    """Serve until a signal ends it, or until cancelled.
+    """Serve until a signal ends it, or until cancelled; not before the cluster says whom to believe.
 
     When the cluster names other authorities, the server begins anew with them: connections made under the old ones
     end, whoever they are of.
@@ -36,6 +36,7 @@ async def serve_external(
         sock: where to listen.
         begun: called each time requests are answered.
     """
+    await believed.changed.wait()
     while True:
         believed.changed.clear()
         tls = ServerTls(*files, clients=believed.now.authorities)

@@ -1,0 +1,126 @@
+"""EPC autoscaling: a real HorizontalPodAutoscaler asks our external metrics API through the API server's aggregator."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from e2e.api import ApiError, eventually
+from e2e.installed import NAMESPACE, PATIENCE, RELEASE, VALUES, Installed, refusal, sgx_pod
+
+API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
+OURS = "v1beta1.external.metrics.k8s.io"
+EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+SCALERS = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
+MIB = 1 << 20
+LABELS = {"app": "hungry"}
+SCALING: dict[str, Any] = VALUES | {"metrics": {"interval": 2, "externalMetrics": {"enabled": True}}}
+
+
+def api_service(namespace: str) -> dict[str, Any]:
+    """External metrics, served from a namespace."""
+    service = {"namespace": namespace, "name": "theirs", "port": 443}
+    spec = {"group": "external.metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100}
+    return {"metadata": {"name": OURS}, "spec": spec | {"versionPriority": 100, "service": service}}
+
+
+def test_external_metrics_of_somebody_else_are_never_taken_over(installed: Installed) -> None:
+    api = installed.cluster.api
+    api.create(API_SERVICES, api_service("keda"))
+    try:
+        with pytest.raises(AssertionError, match="already"):
+            installed.upgrade(SCALING)
+        assert api.get(f"{API_SERVICES}/{OURS}")["spec"]["service"]["namespace"] == "keda"
+    finally:
+        api.delete(f"{API_SERVICES}/{OURS}")
+
+
+@pytest.fixture(scope="module")
+def scaling(installed: Installed) -> Iterator[Installed]:
+    """The release with its external metrics API, read often."""
+    installed.upgrade(SCALING)
+    eventually(lambda: installed.cluster.api.get(EXTERNAL), seconds=PATIENCE)
+    yield installed
+    installed.cluster.remove_all_pods()
+    installed.upgrade(VALUES)
+    assert not installed.cluster.revive()
+
+
+def hungry() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A Deployment whose pods ask for 4 MiB each, and what scales it: 80 percent of that on average."""
+    pod = sgx_pod("hungry", "team/sgx-test:1", epc="4Mi")["spec"] | {"restartPolicy": "Always"}
+    template = {"metadata": {"labels": LABELS}, "spec": pod}
+    deployment = {"metadata": {"name": "hungry"}, "spec": {"selector": {"matchLabels": LABELS}, "template": template}}
+    metric = {"name": "bastide_epc_use", "selector": {"matchLabels": LABELS}}
+    target = {"type": "AverageValue", "averageValue": "800m"}
+    scaler = {
+        "metadata": {"name": "hungry"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "hungry"},
+            "minReplicas": 1,
+            "maxReplicas": 3,
+            "metrics": [{"type": "External", "external": {"metric": metric, "target": target}}],
+            "behavior": {
+                "scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 5}]},
+                "scaleDown": {"stabilizationWindowSeconds": 0},
+            },
+        },
+    }
+    return deployment, scaler
+
+
+@pytest.fixture
+def scaled(scaling: Installed) -> Iterator[Installed]:
+    """The Deployment and its scaler."""
+    if not scaling.cluster.accounts_epc:
+        pytest.skip("cgroup v2 alone: there is no place where the box could say what pods hold")
+    api = scaling.cluster.api
+    deployment, scaler = hungry()
+    api.create(DEPLOYMENTS, deployment)
+    api.create(SCALERS, scaler)
+    yield scaling
+    api.delete(f"{SCALERS}/hungry")
+    api.delete(f"{DEPLOYMENTS}/hungry?propagationPolicy=Background")
+
+
+def all_hold(installed: Installed, amount: int, replicas: int) -> Callable[[], None]:
+    """A look that makes each pod hold so much EPC and asks for a number of pods that run."""
+
+    def look() -> None:
+        pods = installed.pods_of("app=hungry")
+        for pod in pods:
+            installed.cluster.holds_epc(pod, amount)
+        running = [pod for pod in pods if pod["status"]["phase"] == "Running"]
+        status = installed.cluster.api.get(f"{SCALERS}/hungry").get("status", {})
+        assert (len(pods), len(running)) == (replicas, replicas), status
+
+    return look
+
+
+def test_pods_that_use_what_they_asked_for_become_more_and_idle_ones_fewer(scaled: Installed) -> None:
+    eventually(all_hold(scaled, 4 * MIB, 3), seconds=PATIENCE)
+    eventually(all_hold(scaled, MIB // 4, 1), seconds=PATIENCE)
+    conditions = scaled.cluster.api.get(f"{SCALERS}/hungry")["status"]["conditions"]
+    active = {one["type"]: one for one in conditions}["ScalingActive"]
+    assert active["status"] == "True", active
+
+
+def test_what_the_api_server_s_aggregator_asks_is_authorized_and_nobody_else_is_answered(scaling: Installed) -> None:
+    cluster = scaling.cluster
+    stranger = cluster.api_of(token_of_a_stranger(scaling))
+    path = f"{EXTERNAL}/namespaces/default/bastide_epc_requested_bytes"
+    assert cluster.api.get(path)["kind"] == "ExternalMetricValueList"
+    with pytest.raises(ApiError, match="forbidden"):
+        stranger.get(path)
+    service = cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}/services/{RELEASE}-metrics")["spec"]
+    (port,) = [one["port"] for one in service["ports"] if "external" in one["name"]]
+    forged = ("-H", "X-Remote-User: system:admin", "-H", "X-Remote-Group: system:masters")
+    ask = ("curl", "-s", "-k", "-o", "/dev/null", "-w", "%{http_code}", *forged)
+    assert cluster.box.run(*ask, f"https://{service['clusterIP']}:{port}{path}") == "401"
+
+
+def token_of_a_stranger(installed: Installed) -> str:
+    """A token of an account without any right."""
+    path = "/api/v1/namespaces/default/serviceaccounts/default/token"
+    return str(installed.cluster.api.create(path, {"spec": {}})["status"]["token"])
