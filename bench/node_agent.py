@@ -247,6 +247,7 @@ async def _measure(folder: Path, idle_seconds: float) -> dict[str, object]:
         await asyncio.sleep(_SETTLE_SECONDS)
         await parked.kubelet.start()
         comes = [await agent.kubelet_comes() for _ in range(_RESTARTS)]
+        before = memory(agent.pid)["rss_mib"]
         latency = await _allocates({"agent": socket, "bare": bare_socket})
         async with plugin_stub(bare_socket) as stub:
             stream = stub.ListAndWatch(pb.Empty())
@@ -258,6 +259,7 @@ async def _measure(folder: Path, idle_seconds: float) -> dict[str, object]:
         ratios = {f"{name}_ratio": round(figures[name] / peer[name], 2) for name in ("rss_mib", "allocate_p50_ms")}
         figures |= {
             **ratios,
+            "rss_mib_before_allocates": before,
             "kubelet_to_allocatable_seconds": [round(statistics.median(comes), 3), round(max(comes), 3)],
             "epc_bytes": int(agent.api.capacity or 0),
             "list_bytes": await _list_bytes(socket),

@@ -1,6 +1,7 @@
 """Bastide in a cluster by its chart, and what its tests ask of it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,8 @@ WORKLOADS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
 EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 CHANGED = "bastide.dev/changed"
 GATE = "bastide.dev/enclave-inspection"
-_REPOSITORY = Path(__file__).parents[2]
-CHART = _REPOSITORY / "deploy" / "helm" / "bastide"
-_BUILD = _REPOSITORY / "deploy" / "images" / "build.py"
+REPOSITORY = Path(__file__).parents[2]
+CHART = REPOSITORY / "deploy" / "helm" / "bastide"
 # Slow machines: every process of the chart starts a Python, all at once.
 PATIENCE = 240
 
@@ -44,17 +44,24 @@ class Installed:
         self.cluster = cluster
         self.values: dict[str, Any] = {}
 
-    def build_image(self) -> None:
-        """Build the chart's one image as a release does, and put it into the registry."""
-        output = self.cluster.box.folder / "images" / "bastide"
-        build = [sys.executable, str(_BUILD), "--output", str(output)]
-        archive = subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True, timeout=600).stdout.strip()
-        tag = Path(archive).stem.removeprefix("bastide-")
-        self.cluster.registry.push(Path(archive), f"bastide:{tag}")
+    def build_image(self, tree: Path = REPOSITORY, name: str = "bastide", *, epoch: str = "") -> None:
+        """Build the chart's one image as a release does, and put it into the registry.
 
-    def install(self, values: dict[str, Any]) -> str:
+        Args:
+            tree: checkout that it is built from.
+            name: repository.
+            epoch: ``SOURCE_DATE_EPOCH``, for what is no checkout of git.
+        """
+        output = self.cluster.box.folder / "images" / name
+        build = [sys.executable, str(tree / "deploy" / "images" / "build.py"), "--output", str(output)]
+        environment = os.environ | ({"SOURCE_DATE_EPOCH": epoch} if epoch else {})
+        done = subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True, timeout=600, env=environment)
+        archive = Path(done.stdout.strip())
+        self.cluster.registry.push(archive, f"{name}:{archive.stem.removeprefix('bastide-')}")
+
+    def install(self, values: dict[str, Any], chart: Path = CHART) -> str:
         """``helm install``; what it prints once everything is ready."""
-        return self._helm("install", CHART, values, "--create-namespace")
+        return self._helm("install", chart, values, "--create-namespace")
 
     def upgrade(self, values: dict[str, Any], chart: Path = CHART) -> str:
         """``helm upgrade`` to these values and no others; what it prints once everything is ready."""

@@ -1,6 +1,9 @@
 """Upgrades with pods that run, and the end: nothing of ours is left."""
 
+import io
 import json
+import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import yaml
 
 from e2e.api import eventually
 from e2e.cluster import container_id
-from e2e.installed import CHART, NAMESPACE, PATIENCE, RELEASE, VALUES, Installed, sgx_pod
+from e2e.installed import CHART, NAMESPACE, PATIENCE, RELEASE, REPOSITORY, VALUES, Installed, sgx_pod
 
 EPC = "sgx.intel.com/epc"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1"
@@ -42,6 +45,8 @@ IN_NAMESPACE = {
     f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}": ("networkpolicies",),
     f"/apis/policy/v1/namespaces/{NAMESPACE}": ("poddisruptionbudgets",),
 }
+EARLIER = "a759f4e2cd883122401964be39e25c4e42b3ec70"
+"""A commit whose chart is upgraded to that of today. Whoever breaks the way from it says so in the changelog."""
 KUBERNETES_OWN = {"kube-root-ca.crt", "default"}
 
 
@@ -103,23 +108,65 @@ def left(installed: Installed, *, everywhere: bool) -> list[str]:
 
 
 def test_uninstalling_leaves_nothing_but_the_namespace_and_running_pods(working: Installed) -> None:
-    """This is the last test of the chart: nothing is installed after it."""
     cluster = working.cluster
     container = container_id(cluster.pod("working"))
     assert left(working, everywhere=True)
     assert left(working, everywhere=False)
     working.uninstall()
 
-    def look() -> None:
-        assert not left(working, everywhere=True)
-        assert not left(working, everywhere=False)
-        node = cluster.node()
-        assert EPC not in node["status"]["capacity"]
-        assert not [name for name in node["metadata"]["labels"] if "bastide" in name]
-        assert "bastide" not in json.dumps(node["metadata"]["annotations"])
-        # The kubelet itself remembers names of device plugins, without any device.
-        amounts = node["status"]["allocatable"]
-        assert {amounts.get(name, "0") for name in ("sgx.intel.com/enclave", "bastide.dev/quote")} == {"0"}
-
-    eventually(look, seconds=PATIENCE)
+    eventually(lambda: require_nothing_left(working), seconds=PATIENCE)
     assert container_id(cluster.running("working")) == container
+
+
+def require_nothing_left(installed: Installed) -> None:
+    """No object of ours is there, and the node is as it was."""
+    assert not left(installed, everywhere=True)
+    assert not left(installed, everywhere=False)
+    node = installed.cluster.node()
+    assert EPC not in node["status"]["capacity"]
+    assert not [name for name in node["metadata"]["labels"] if "bastide" in name]
+    assert "bastide" not in json.dumps(node["metadata"]["annotations"])
+    # The kubelet itself remembers names of device plugins, without any device.
+    amounts = node["status"]["allocatable"]
+    assert {amounts.get(name, "0") for name in ("sgx.intel.com/enclave", "bastide.dev/quote")} == {"0"}
+
+
+def git(*arguments: str) -> bytes:
+    """What git says about this checkout; a named skip where it cannot."""
+    done = subprocess.run(
+        ["git", "-c", f"safe.directory={REPOSITORY}", "-C", str(REPOSITORY), *arguments],
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"this checkout has no commit {EARLIER[:12]} to upgrade from (a shallow clone?)")
+    return done.stdout
+
+
+@pytest.fixture
+def earlier(installed: Installed) -> Iterator[Installed]:
+    """Chart and image of an earlier commit, installed where nothing is."""
+    archive = git("archive", EARLIER)
+    tree = installed.cluster.box.folder / "earlier"
+    with tarfile.open(fileobj=io.BytesIO(archive)) as packed_tree:
+        packed_tree.extractall(tree, filter="data")
+    installed.build_image(tree, "bastide-earlier", epoch=git("log", "-1", "--format=%ct", EARLIER).decode().strip())
+    values = VALUES | {"image": VALUES["image"] | {"repository": "bastide-earlier"}}
+    installed.install(values, tree / "deploy" / "helm" / "bastide")
+    yield installed
+    installed.uninstall()
+
+
+def test_an_earlier_commit_is_installed_and_upgraded_with_a_pod_at_work(earlier: Installed) -> None:
+    cluster = earlier.cluster
+    cluster.offers(EPC, 64 << 20)
+    cluster.create_pod(sgx_pod("from-before", "team/sgx-test:1"))
+    container = container_id(cluster.running("from-before"))
+    trusted = bundles(earlier)
+    earlier.upgrade(VALUES)
+    assert {name: pem for name, pem in bundles(earlier).items() if name in trusted} == trusted
+    assert container_id(cluster.running("from-before")) == container
+    cluster.offers(EPC, 64 << 20)
+    cluster.create_pod(sgx_pod("from-after", "team/sgx-test:1"))
+    cluster.running("from-after")
+    cluster.remove_all_pods()

@@ -8,12 +8,15 @@ Source: Linux man-pages, inotify(7).
 
 import asyncio
 import ctypes
+import logging
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+_LOG = logging.getLogger(__name__)
 
 DEAF_SECONDS = 0.5
 """Longest wait where the kernel does not tell of all the folders."""
@@ -33,7 +36,7 @@ class FolderWatch:
 
     def __init__(self, folders: Callable[[], Iterable[Path]]) -> None:
         self._folders = folders
-        self._libc = ctypes.CDLL(None)
+        self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = -1
         self._watched: dict[Path, int] = {}
         self._changed = asyncio.Event()
@@ -44,6 +47,9 @@ class FolderWatch:
             self._descriptor = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._descriptor >= 0:
             asyncio.get_running_loop().add_reader(self._descriptor, self._read)
+        else:
+            why = os.strerror(ctypes.get_errno())
+            _LOG.warning("no inotify (%s): looks are made every %s s, which costs more", why, DEAF_SECONDS)
         self._watch()
         return self
 

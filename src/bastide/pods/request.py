@@ -207,11 +207,18 @@ _LISTS: Final = (
 )
 
 
+_MOST_SUGGESTIONS: Final = 8
+"""Misspelt names of a pod that a right one is looked for: that is slow work, and nobody reads on."""
+_LONGEST_NAME: Final = 317
+"""Characters of a resource name: 253 of the domain, a slash, 63."""
+
+
 class _Reader:
     """Reads one pod and gathers its problems on the way."""
 
     def __init__(self, pod: dict[str, object]) -> None:
         self.problems: list[Problem] = []
+        self._unknown = 0
         self._metadata = self._mapping(pod.get("metadata"), ("metadata",))
         self._spec = self._mapping(pod.get("spec"), ("spec",))
 
@@ -316,7 +323,9 @@ class _Reader:
         dialect = dialect_of(ask.resource)
         if dialect is None:
             message = f"{ask.resource} is no known SGX resource: no node will ever offer it"
-            self._problem("resources.unknown", ask.path, message, _nearest(ask.resource))
+            self._unknown += 1
+            hint = _nearest(ask.resource) if self._unknown <= _MOST_SUGGESTIONS else ""
+            self._problem("resources.unknown", ask.path, message, hint)
             return None
         try:
             if dialect.counts_epc:
@@ -365,5 +374,5 @@ def _canonical(resource: str) -> str:
 
 def _nearest(resource: str) -> str:
     """A hint that names the known resource most like a misspelt one."""
-    near = get_close_matches(resource, [dialect.resource for dialect in DIALECTS], n=1)
+    near = get_close_matches(resource[:_LONGEST_NAME], [dialect.resource for dialect in DIALECTS], n=1)
     return f"write {near[0]}" if near else f"use {EPC}, {ENCLAVE} or {PROVISION}"

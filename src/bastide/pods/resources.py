@@ -110,7 +110,7 @@ class EpcAsk:
     bytes: Bytes
 
 
-def epc_of(resource: str, quantity: object) -> EpcAsk:
+def epc_of(resource: str, quantity: object, *, most: int = LARGEST_COUNT_EPC) -> EpcAsk:
     """How much EPC ``quantity`` of ``resource`` is.
 
     The same text means different amounts: ``10`` is 10 bytes of ``sgx.intel.com/epc`` and 10 MiB of Azure's name. Where
@@ -119,6 +119,7 @@ def epc_of(resource: str, quantity: object) -> EpcAsk:
     Args:
         resource: a name of ``DIALECTS`` that counts EPC.
         quantity: as the YAML has it: int, float or text.
+        most: bytes from which on a MiB or page count was written in bytes by mistake.
 
     Raises:
         MalformedError: ``epc.resource`` (not an EPC name), ``epc.quantity`` (no quantity, negative, fractional, past
@@ -132,7 +133,7 @@ def epc_of(resource: str, quantity: object) -> EpcAsk:
     if dialect.unit is Unit.BYTES:
         _refuse_tiny(resource, count, written)
     else:
-        _refuse_bytes_in_count(dialect, count, written)
+        _refuse_bytes_in_count(dialect, count, written, most)
     size = count * dict(_UNIT_BYTES)[dialect.unit]
     return EpcAsk(dialect=dialect, bytes=Bytes(size))
 
@@ -193,11 +194,11 @@ def _refuse_tiny(resource: str, count: int, written: str) -> None:
     )
 
 
-def _refuse_bytes_in_count(dialect: Dialect, count: int, written: str) -> None:
+def _refuse_bytes_in_count(dialect: Dialect, count: int, written: str, most: int) -> None:
     """MiB and pages: a byte quantity (``10Mi``, ``10485760``) would be a million times too much."""
     unit_bytes = dict(_UNIT_BYTES)[dialect.unit]
     has_byte_suffix = written[-1:] == "i" and (dialect.unit is Unit.MIB or written[-2] != "K")
-    if not has_byte_suffix and count * unit_bytes < LARGEST_COUNT_EPC:
+    if not has_byte_suffix and count * unit_bytes < most:
         return
     meant = -(-count // unit_bytes)
     raise MalformedError(

@@ -2,9 +2,14 @@
 
 import asyncio
 import base64
+import socket
+import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 
 import grpc
 import grpc.aio
@@ -21,9 +26,11 @@ from bastide.cluster.metrics.selector import Selector
 from bastide.errors import ConfigError, MalformedError
 from bastide.kube.follow import FollowSettings
 from bastide.web.pages import Page, web_server
+from bastide.web.tls import self_made
 from support.api_server import api_server
 from support.bounded import eventually, run_bounded
 from support.epc_measures import MIB, node_tree, pod_tree
+from support.front_proxy import FrontProxy
 from support.kube_objects import KubeObjects
 
 FOLLOW = FollowSettings(watch=30, silence=5, first_delay=0.02, longest_delay=0.1)
@@ -180,6 +187,47 @@ def test_the_certificate_for_keda_is_made_and_kept_in_its_secret(tmp_path):
                     assert (await rpc.ExternalScalerStub(channel).GetMetricSpec(asked, timeout=3)).metricSpecs
 
     run_bounded(run)
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_the_command_ends_in_good_order_when_told(tmp_path, external):
+    kept = cluster()
+    kept.put(
+        "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication",
+        FrontProxy(tmp_path).config_map(),
+    )
+    files = self_made(tmp_path, ["127.0.0.1"], datetime.now(UTC))
+    config = tmp_path / "config"
+    with api_server(kept) as api:
+        config.write_text(
+            f"""current-context: c
+contexts: [{{name: c, context: {{cluster: c, user: u}}}}]
+clusters: [{{name: c, cluster: {{server: "http://127.0.0.1:{api.access.port}"}}}}]
+users: [{{name: u, user: {{}}}}]
+"""
+        )
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        page, served = (one.getsockname()[1] for one in sockets)
+        for one in sockets:
+            one.close()
+        arguments = ["--kubeconfig", config, "--listen", f"127.0.0.1:{page}", "--scaler", "", "--agent-selector", ""]
+        if external:
+            arguments += ["--external-api", f"127.0.0.1:{served}", "--tls", *files]
+        command = [sys.executable, "-m", "bastide", "cluster", "metrics", *map(str, arguments)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                until = time.monotonic() + 20
+                while time.monotonic() < until and process.poll() is None:
+                    with suppress(OSError):
+                        if _get(page, "/readyz")[0] == 200:
+                            break
+                    time.sleep(0.1)
+                assert _get(page, "/readyz") == (200, "ok\n")
+                process.terminate()
+                assert process.wait(timeout=10) == 0
+                assert "Traceback" not in process.stderr.read()
+            finally:
+                process.kill()
 
 
 @pytest.mark.parametrize(

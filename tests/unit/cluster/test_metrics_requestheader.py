@@ -85,5 +85,11 @@ def test_what_the_cluster_says_wrongly_is_malformed(proxy, key, value):
     assert caught.value.where == f"data.{key}"
 
 
+def test_without_an_authority_no_certificate_counts(proxy):
+    header = RequestHeader.parse(proxy.config_map(**{"requestheader-client-ca-file": ""}))
+    with pytest.raises(UntrustedError):
+        header.user(proxy.client()[0], HPA, NOW)
+
+
 def test_an_empty_config_map_believes_nobody():
     assert RequestHeader.parse({}) == RequestHeader()

@@ -16,7 +16,7 @@ from bastide.node.machine.usage import EpcUsage
 from bastide.node.podshere import PodHere
 from bastide.units import Bytes
 from bastide.web.pages import Page, web_server
-from support.bounded import run_bounded
+from support.bounded import eventually, run_bounded
 
 MIB = 1 << 20
 POD = PodHere(uid="u-1", namespace="web", name="front-0", requested=Bytes(64 * MIB))
@@ -166,3 +166,17 @@ def test_no_more_agents_are_asked_at_a_time_than_allowed():
 
     run_bounded(run)
     assert most == 4
+
+
+def test_many_agents_make_the_period_longer_so_that_readings_do_not_go_stale_meanwhile():
+    async def run():
+        async with web_server({"/metrics": _page}, host="127.0.0.1", port=0) as port:
+            one = scraper({f"n{number}": "127.0.0.1" for number in range(8)}, {}, port, rate=40)
+            assert one.period == 0.05
+            task = asyncio.ensure_future(one.run())
+            await eventually(lambda: one.period >= 0.2, "the period is that of a round")
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    run_bounded(run)

@@ -227,6 +227,31 @@ def test_external_metrics_come_with_an_api_service_that_only_the_process_complet
     assert reading == ["extension-apiserver-authentication-reader"]
 
 
+def test_prometheus_reads_every_process_and_believes_whose_pods_agents_tell_of() -> None:
+    monitors: dict[str, Any] = {
+        tree["metadata"]["name"]: tree["spec"]["endpoints"][0]  # type: ignore[index]
+        for tree in render(FULL)
+        if tree["kind"] == "ServiceMonitor"
+    }
+    components = {f"bastide-{one}" for one in ("node-agent", "admission", "scanner", "controller", "metrics")}
+    assert set(monitors) == {*components, "bastide-attestation"}
+    honoured = {name for name, endpoint in monitors.items() if endpoint.get("honorLabels")}
+    assert honoured == {"bastide-node-agent", "bastide-metrics"}
+    for name in ("bastide-admission", "bastide-scanner"):
+        assert monitors[name]["tlsConfig"] == {
+            "serverName": f"{name}.bastide-system.svc",
+            "ca": {"secret": {"name": f"{name}-tls", "key": "ca.crt"}},
+        }
+
+
+def test_the_dashboard_is_the_published_one() -> None:
+    objects = render({"monitoring": {"dashboard": {"enabled": True}}})
+    dashboard: Any = one(objects, "ConfigMap", "bastide-dashboard")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    published = (DEPLOY / "grafana" / "bastide.json").read_text()
+    assert json.loads(dashboard["data"]["bastide.json"]) == json.loads(published)
+
+
 def test_pull_secrets_are_read_only_where_a_namespace_grants_it() -> None:
     bound = [
         (tree["metadata"]["namespace"], tree["roleRef"]["name"])  # type: ignore[index]

@@ -149,14 +149,15 @@ class _Refusing:
         return -1
 
 
-def test_where_the_kernel_gives_no_watch_waits_are_short(tmp_path, monkeypatch):
-    monkeypatch.setattr("bastide.node.folderwatch.ctypes.CDLL", lambda _name: _Refusing())
+def test_where_the_kernel_gives_no_watch_waits_are_short_and_the_log_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("bastide.node.folderwatch.ctypes.CDLL", lambda _name, **_: _Refusing())
 
     async def waited():
         with FolderWatch(lambda: (tmp_path,)) as watch:
             assert await _seconds(watch.news(LONG)) < 2 * DEAF_SECONDS
 
     run_bounded(waited)
+    assert [record.message.startswith("no inotify") for record in caplog.records] == [True]
 
 
 def test_a_folder_that_cannot_be_watched_among_others_makes_waits_short(tmp_path):

@@ -29,6 +29,8 @@ _Result = TypeVar("_Result")
 _LARGE: Final = 64 * 1024
 """Bytes from which on a review is worked on beside the event loop."""
 
+_LARGE_AT_ONCE: Final = 2
+
 _BODY_SECONDS: Final = 5.0
 _PODS: Final = (("", "pods", ""), ("", "pods", "ephemeralcontainers"))
 _WORKLOADS: Final = (
@@ -63,6 +65,7 @@ class App:
         self._metrics = metrics
         self._not_ready = not_ready
         self._remarks = remarks
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -99,6 +102,14 @@ class App:
             self._metrics.answered(path[1:], "malformed", 0.0)
             await _send_json(send, bad.status, _http_error(bad.status, bad.reason, str(bad)))
             return
+        if len(raw) < _LARGE:
+            await self._reviewed(path, raw, send)
+            return
+        # A few at a time: what somebody makes large keeps itself waiting, and not the reviews of others.
+        async with self._large:
+            await self._reviewed(path, raw, send)
+
+    async def _reviewed(self, path: str, raw: bytes, send: Send) -> None:
         began = time.perf_counter()
         try:
             envelope = await _beside(raw, Envelope.parse, raw)
@@ -133,7 +144,10 @@ class App:
         if why and subject.is_sgx:
             return _not_yet(path, why)
         if path == MUTATE_PATH:
-            return await mutate(review, subject, self._world(), self._resolver)
+            if len(raw) < _LARGE:
+                return await mutate(review, subject, self._world(), self._resolver)
+            # It asks the scanner too, so it has an event loop of its own there.
+            return await _beside(raw, lambda: asyncio.run(mutate(review, subject, self._world(), self._resolver)))
         return await _beside(raw, validate, review, subject, self._world())
 
     def _count(self, webhook: str, answer: Answer, seconds: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bastide.cluster.gate.images import PodImage, pod_images
+from bastide.cluster.gate.images import PodImage, image_fields, pod_images
 from bastide.cluster.gate.names import SCHEDULING_GATE
 from bastide.errors import MalformedError
 from bastide.pods.lint_pod import TOLERATION_KEY
@@ -21,6 +21,9 @@ CHANGED_ANNOTATION: Final = f"{ANNOTATION_PREFIX}changed"
 
 MOST_CONTAINERS: Final = 500
 """Of one SGX pod; the kubelet runs 110 pods on a node, and an AdmissionReview has room for 50,000 containers."""
+
+MOST_IMAGE_VOLUMES: Final = 64
+"""Of one SGX pod."""
 
 GATES: Path = ("spec", "schedulingGates")
 
@@ -63,15 +66,19 @@ class Subject:
         return pod_images(self.pod, self.request)
 
     def refuse_crowd(self) -> None:
-        """Refuse more containers than any node runs: each costs work, here and at the registries.
+        """Refuse more containers and images than any node runs: each costs work, here and at the registries.
 
         Raises:
-            MalformedError: ``pod.containers``.
+            MalformedError: ``pod.containers``, ``pod.image-volumes``.
         """
         count = len(self.request.containers)
         if count > MOST_CONTAINERS:
             message = f"expected at most {MOST_CONTAINERS} containers in a pod that asks for SGX, seen {count}"
             raise MalformedError("pod.containers", message, hint="split the pod")
+        volumes = sum(1 for _ in image_fields(self.pod)) - count
+        if volumes > MOST_IMAGE_VOLUMES:
+            message = f"expected at most {MOST_IMAGE_VOLUMES} image volumes in a pod that asks for SGX, seen {volumes}"
+            raise MalformedError("pod.image-volumes", message, hint="split the pod")
 
     @property
     def is_gated(self) -> bool:

@@ -16,7 +16,6 @@ from bastide.cluster.metrics.external.apiservice import ApiServiceBundle, check_
 from bastide.cluster.metrics.external.app import ExternalMetrics
 from bastide.cluster.metrics.external.callers import Believed, Reviews
 from bastide.cluster.metrics.external.serving import serve_external
-from bastide.cluster.metrics.measures import MeasureSettings
 from bastide.cluster.metrics.model import Known
 from bastide.cluster.metrics.objects import POOL_LABELS
 from bastide.cluster.metrics.page import CONTENT_TYPE, Health, page_text
@@ -38,8 +37,6 @@ Address = tuple[str, int]
 
 NODE_SELECTOR: Final = SGX_NODES["labelSelector"]
 AGENT_SELECTOR: Final = "app.kubernetes.io/name=bastide,app.kubernetes.io/component=node-agent"
-_MISSED: Final = 3
-"""Readings of an agent that may fail before what it said last is worth nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +110,6 @@ class MetricsProcess:
         self._options = options
         self._chance = chance
         agents = options.agent_selector
-        stale = _MISSED * options.scrape.interval
         self.store = EpcStore(
             self._client,
             agents=None if agents is None else Agents(namespace=options.namespace, selector=agents),
@@ -121,7 +117,8 @@ class MetricsProcess:
             pool_labels=options.pool_labels,
             clock=time.time,
             chance=chance,
-            settings=MeasureSettings(young=stale, stale=stale, absent=options.absent),
+            absent=options.absent,
+            period=lambda: self._scraper.period,
             follow=options.follow,
         )
         self._scraper = Scraper(

@@ -111,6 +111,7 @@ class Scraper:
 
     Attributes:
         rounds: how often all agents were asked.
+        period: seconds between two readings of an agent: more than the interval where there are many.
         faults: why an agent's page could not be read, by node.
     """
 
@@ -130,6 +131,7 @@ class Scraper:
         self._settings = settings
         self._room = asyncio.Semaphore(settings.at_once)
         self.rounds = 0
+        self.period = settings.interval
         self.faults: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -138,6 +140,7 @@ class Scraper:
             began = asyncio.get_running_loop().time()
             await self.round()
             spent = asyncio.get_running_loop().time() - began
+            self.period = max(spent, self._settings.interval)
             interval = self._settings.interval * (0.9 + self._chance() / 10)
             await asyncio.sleep(max(interval - spent, 0.1))
 

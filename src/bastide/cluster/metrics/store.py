@@ -20,10 +20,14 @@ from bastide.kube.backoff import Backoff
 from bastide.kube.client import ApiClient, Tree, resource_path
 from bastide.kube.follow import Change, Changed, Follower, FollowSettings, Listed
 from bastide.pods.tree import at, text
+from bastide.units import Bytes
 
 _LOG = logging.getLogger(__name__)
 _NODES: Final = "nodes"
 _PODS: Final = "pods"
+_MISSED: Final = 3
+"""Readings of an agent that may fail before what it said last is worth nothing."""
+
 _ALIVE: Final = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
 
 
@@ -123,7 +127,8 @@ class EpcStore:
         pool_labels: labels that name a node's pool, the first that is there counts.
         clock: seconds since 1970.
         chance: random numbers in [0, 1) for the back-off.
-        settings: of measuring.
+        absent: EPC in bytes of nodes that pools can have although there is none at present.
+        period: seconds in which every agent is read once, at this moment.
         follow: of the watches.
 
     Attributes:
@@ -140,7 +145,8 @@ class EpcStore:
         clock: Callable[[], float],
         chance: Callable[[], float],
         pool_labels: Sequence[str] = POOL_LABELS,
-        settings: MeasureSettings | None = None,
+        absent: tuple[Bytes, ...] = (),
+        period: Callable[[], float] = lambda: 15.0,
         follow: FollowSettings | None = None,
     ) -> None:
         self.readings: dict[str, NodeReading] = {}
@@ -156,7 +162,8 @@ class EpcStore:
         }
         self._clock = clock
         self._chance = chance
-        self._settings = settings or MeasureSettings()
+        self._absent = absent
+        self._period = period
         self._listed: set[str] = set()
         self._faults: dict[str, str] = {}
         self._seen: ClusterMeasures | None = None
@@ -184,7 +191,9 @@ class EpcStore:
         now = self._clock()
         if self._seen is None or not 0 <= now - self._seen_at < age:
             nodes, pods = self._nodes.nodes.values(), self._pods.pods.values()
-            self._seen = measures(nodes, pods, self.readings, now=now, settings=self._settings)
+            old = _MISSED * self._period()
+            settings = MeasureSettings(young=old, stale=old, absent=self._absent)
+            self._seen = measures(nodes, pods, self.readings, now=now, settings=settings)
             self._seen_at = now
         return self._seen
 

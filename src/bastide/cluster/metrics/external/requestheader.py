@@ -21,7 +21,7 @@ from bastide.pods.tree import mapping, text
 Headers = Iterable[tuple[bytes, bytes]]
 """Names in lower case, and values, as ASGI gives them."""
 
-_MOST: Final = 64
+_MOST: Final = 512
 _LONGEST: Final = 1024
 _LARGEST_CA: Final = 256 * 1024
 
