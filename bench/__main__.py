@@ -3,7 +3,7 @@
 Nothing here judges: numbers of a noisy machine are quoted as medians, and as ratios against something that runs beside
 them in the same process or on the same machine. See ``bench/README.md`` for the goals and what each ratio means.
 
-    python -m bench [NAME...]        lab_scale launch_to_token version enclave_measure enclave_find
+    python -m bench [NAME...]        the names stand in BENCHES below
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from bench.attest_http import attest_http
 from bench.controller import controller
 from bench.enclave_find import enclave_find
 from bench.enclave_measure import enclave_measure
+from bench.node_agent import node_agent
 from bench.quote_verify import quote_verify
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ BENCHES = {
     "version": version,
     "enclave_measure": enclave_measure,
     "enclave_find": enclave_find,
+    "node_agent": node_agent,
 }
 
 

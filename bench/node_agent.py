@@ -113,10 +113,7 @@ def _sgx_tree(root: Path) -> None:
     folder = "/sys/devices/system/node"
     for number in range(_NUMA_NODES):
         files.contents[f"{folder}/node{number}/x86/sgx_total_bytes"] = b"%d\n" % _EPC_BY_NODE
-    try:
-        make_tree(root, files)
-    except PermissionError:
-        raise SystemExit("node_agent: making device nodes takes root") from None
+    make_tree(root, files)
 
 
 def _tls(account: Path) -> ssl.SSLContext:
@@ -279,7 +276,10 @@ def node_agent(idle_seconds: float = 60.0) -> dict[str, object]:
     """All figures; goals are in bench/README.md."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     with tempfile.TemporaryDirectory(prefix="bn-") as folder:
-        return asyncio.run(_measure(Path(folder), idle_seconds))
+        try:
+            return asyncio.run(_measure(Path(folder), idle_seconds))
+        except PermissionError as error:
+            return {"skipped": f"making device nodes takes root: {error}"}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from bastide.cluster.admission.match import (
     IS_SGX_POD,
     IS_SGX_WORKLOAD,
     MATTERS,
+    NAMES_OLD_EPC,
+    QUOTA_MATTERS,
     guarded_volume,
     provision_pod,
 )
@@ -58,6 +60,10 @@ def _match() -> str:
     tree = {
         "isSgxPod": IS_SGX_POD,
         "matters": MATTERS,
+        "namesOldEpc": NAMES_OLD_EPC,
+        "quotaMatters": QUOTA_MATTERS,
+        "namesOldEpc": NAMES_OLD_EPC,
+        "quotaMatters": QUOTA_MATTERS,
         "isPrivilegedPod": IS_PRIVILEGED_POD,
         "isSgxWorkload": IS_SGX_WORKLOAD,
         "asksProvision": provision_pod("object"),

@@ -41,9 +41,9 @@ class Case:
 
     def sentinel(self, number: int) -> Manifest:
         """A pod that is refused by every node of this cluster for want of a resource, and by others for a label."""
-        return _pod(
+        return pod_of(
             f"c{self.seed}-sentinel-{number}",
-            [_container(0, {"limits": {SENTINEL: "1"}})],
+            [container_of(0, {"limits": {SENTINEL: "1"}})],
             nodeSelector={"cluster": f"c{self.seed}"},
             tolerations=[_EVERYTHING],
         )
@@ -64,6 +64,32 @@ def make_case(seed: int, schedulers: dict[Strategy, str]) -> Case:
     return Case(seed=seed, strategy=strategy, nodes=nodes, residents=residents, pods=tuple(pods))
 
 
+def fractions(seed: int) -> Case:
+    """Halves of bytes that fit because only their sum is rounded, thirds of a core that do not because each one is."""
+    name = f"c{seed}"
+    halves = [container_of(number, {"requests": {"memory": "499500m"}}) for number in range(2)]
+    thirds = [container_of(number, {"requests": {"cpu": "333333u"}}) for number in range(3)]
+    nodes = (node_of(f"{name}-n0", {"cpu": "1", "memory": "999", "pods": "9"}, {"cluster": name}, []),)
+    return _spreading(seed, nodes, pod_of(f"{name}-p0", halves), pod_of(f"{name}-p1", thirds))
+
+
+def leaving(seed: int) -> Case:
+    """The node with most unwanted taints fills up between two equal pods: the scores of the others change."""
+    name = f"c{seed}"
+    marks = [{"key": key, "value": "", "effect": "PreferNoSchedule"} for key in ("k", "l")]
+    nodes = tuple(
+        node_of(f"{name}-n{number}", {"cpu": "1", "memory": "1Gi", "pods": room}, {"cluster": name}, marks[number:])
+        for number, room in enumerate(("1", "9", "9"))
+    )
+    equal = [pod_of(f"{name}-p{number}", [container_of(0, {})]) for number in range(3)]
+    equal[1] = pinned(equal[1], nodes[0]["metadata"]["name"])
+    return _spreading(seed, nodes, *equal)
+
+
+def _spreading(seed: int, nodes: tuple[Manifest, ...], *pods: Manifest) -> Case:
+    return Case(seed=seed, strategy=Strategy.LEAST_ALLOCATED, nodes=nodes, residents=(), pods=pods)
+
+
 def pinned(pod: Manifest, node: str) -> Manifest:
     """The same pod for this node alone, under a name of its own. Terms that match nothing stay as they are."""
     copied = _renamed(pod, f"{pod['metadata']['name']}-on-{node.rpartition('-')[2]}")
@@ -78,6 +104,19 @@ def pinned(pod: Manifest, node: str) -> Manifest:
     # An empty term beside others would widen the look to every node and changes nothing else.
     affinity[_REQUIRED]["nodeSelectorTerms"] = [term for term in terms if term] or terms
     return copied
+
+
+def node_of(
+    name: str, amounts: dict[str, str], labels: dict[str, str], taints: list[Manifest], *, unschedulable: bool = False
+) -> Manifest:
+    """A Node object of those amounts for pods."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"taints": taints, "unschedulable": unschedulable},
+        "status": {"capacity": amounts, "allocatable": amounts},
+    }
 
 
 def _renamed(pod: Manifest, name: str) -> Manifest:
@@ -99,13 +138,7 @@ def _node(random: Random, seed: int, number: int) -> Manifest:
     labels |= {"cluster": f"c{seed}", "kubernetes.io/hostname": name}
     marks = [(random.choice(_TAINT_KEYS), random.choice(_EFFECTS)) for _ in range(random.choice((0, 0, 0, 1, 2)))]
     taints = {(key, effect): {"key": key, "value": random.choice(_VALUES), "effect": effect} for key, effect in marks}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {"taints": list(taints.values()), "unschedulable": random.random() < 0.06},
-        "status": {"capacity": amounts, "allocatable": amounts},
-    }
+    return node_of(name, amounts, labels, list(taints.values()), unschedulable=random.random() < 0.06)
 
 
 def _resident(random: Random, node: Manifest) -> Manifest:
@@ -114,7 +147,7 @@ def _resident(random: Random, node: Manifest) -> Manifest:
     resources: Manifest = random.choice(({}, {"requests": {"cpu": "300m", "memory": "256Mi"}}))
     if node["status"]["allocatable"].get(EPC, "0") != "0" and random.random() < 0.7:
         resources = resources | {"limits": {EPC: random.choice(("1Mi", "8Mi")), ENCLAVE: "1"}}
-    return _pod(f"{name}-resident", [_container(0, resources)], nodeName=name, tolerations=[_EVERYTHING])
+    return pod_of(f"{name}-resident", [container_of(0, resources)], nodeName=name, tolerations=[_EVERYTHING])
 
 
 def _random_pod(random: Random, name: str, nodes: list[str], scheduler: str) -> Manifest:
@@ -132,14 +165,14 @@ def _random_pod(random: Random, name: str, nodes: list[str], scheduler: str) -> 
     if affinity:
         spec["affinity"] = {"nodeAffinity": affinity}
     if random.random() < 0.25:
-        starting = [_container(number, _resources(random)) for number in range(1, random.randint(2, 3))]
+        starting = [container_of(number, _resources(random)) for number in range(1, random.randint(2, 3))]
         for container in starting:
             container["name"] = f"init-{container['name']}"
             if random.random() < 0.4:
                 container["restartPolicy"] = "Always"
         spec["initContainers"] = starting
-    containers = [_container(number, _resources(random)) for number in range(random.choice((1, 1, 2)))]
-    return _pod(name, containers, **spec)
+    containers = [container_of(number, _resources(random)) for number in range(random.choice((1, 1, 2)))]
+    return pod_of(name, containers, **spec)
 
 
 def _resources(random: Random) -> Manifest:
@@ -207,11 +240,13 @@ def _expression(random: Random) -> Manifest:
             return {"key": key, "operator": operator}
 
 
-def _container(number: int, resources: Manifest) -> Manifest:
+def container_of(number: int, resources: Manifest) -> Manifest:
+    """A container of those resources; without a kubelet its image is never looked for."""
     return {"name": f"c{number}", "image": "example.com/none:1", "resources": resources}
 
 
-def _pod(name: str, containers: list[Manifest], **spec: object) -> Manifest:
+def pod_of(name: str, containers: list[Manifest], **spec: object) -> Manifest:
+    """A pod of those containers; further fields of its ``spec`` by keyword."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,12 +38,15 @@ class Installed:
 
     Attributes:
         cluster: where it is.
+        chart: the chart of this checkout.
         values: those of the last revision.
     """
 
     def __init__(self, cluster: ChartCluster) -> None:
         self.cluster = cluster
         self.values: dict[str, Any] = {}
+        # As it is now: whoever edits the checkout during the tests does not change what they are about.
+        self.chart = shutil.copytree(CHART, cluster.box.folder / "chart")
 
     def build_image(self, tree: Path = REPOSITORY, name: str = "bastide", *, epoch: str = "") -> None:
         """Build the chart's one image as a release does, and put it into the registry.
@@ -59,13 +63,13 @@ class Installed:
         archive = Path(done.stdout.strip())
         self.cluster.registry.push(archive, f"{name}:{archive.stem.removeprefix('bastide-')}")
 
-    def install(self, values: dict[str, Any], chart: Path = CHART) -> str:
+    def install(self, values: dict[str, Any], chart: Path | None = None) -> str:
         """``helm install``; what it prints once everything is ready."""
-        return self._helm("install", chart, values, "--create-namespace")
+        return self._helm("install", chart or self.chart, values, "--create-namespace")
 
-    def upgrade(self, values: dict[str, Any], chart: Path = CHART) -> str:
+    def upgrade(self, values: dict[str, Any], chart: Path | None = None) -> str:
         """``helm upgrade`` to these values and no others; what it prints once everything is ready."""
-        return self._helm("upgrade", chart, values)
+        return self._helm("upgrade", chart or self.chart, values)
 
     def uninstall(self) -> str:
         """``helm uninstall``."""

@@ -1,6 +1,7 @@
 """The lab's placement and the real scheduler agree, on random small clusters."""
 
 import copy
+import itertools
 import os
 import sys
 import tempfile
@@ -13,11 +14,13 @@ import pytest
 from bastide.cluster.placement import Requirements, Strategy
 from e2e.agreement import PROFILES, Plane, Tally, compare
 from e2e.box import Box
-from e2e.clusters import EPC, Case, make_case
+from e2e.clusters import EPC, Case, fractions, leaving, make_case
 
 LOGS = Path(tempfile.gettempdir()) / "bastide-e2e-logs-agreement"
 FEW = 30
 CLUSTERS = max(FEW, int(os.environ.get("BASTIDE_AGREE", FEW)))
+SEEDS = itertools.count(CLUSTERS)
+"""Of further clusters: the scheduler's log knows pods by their names, so none is used twice."""
 
 REASONS = {
     "Insufficient cpu",
@@ -60,6 +63,14 @@ def test_the_lab_and_the_scheduler_agree(plane: Plane) -> None:
     assert tally.scored_nodes > 3 * CLUSTERS
 
 
+@pytest.mark.parametrize(("make", "bound"), [(fractions, 1), (leaving, 3)])
+def test_they_agree_where_chance_seldom_goes(plane: Plane, make: Callable[[int], Case], bound: int) -> None:
+    tally = Tally()
+    compare(plane, make(next(SEEDS)), tally)
+    assert not tally.disagreements
+    assert tally.pods["bound"] == bound
+
+
 def with_other_strategy(case: Case) -> Case:
     """The lab packs where the scheduler spreads, and the other way round."""
     (other,) = set(Strategy) - {case.strategy}
@@ -96,9 +107,8 @@ CHANGES = (with_other_strategy, without_taints, without_labels, with_much_epc)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_lab_that_sees_another_cluster_is_found_out(plane: Plane, change: Callable[[Case], Case]) -> None:
     tally = Tally()
-    first = CLUSTERS + FEW * CHANGES.index(change)  # clusters of its own: the log knows pods by their names
-    for seed in range(first, first + FEW):
-        case = make_case(seed, PROFILES)
+    for _ in range(FEW):
+        case = make_case(next(SEEDS), PROFILES)
         compare(plane, case, tally, lab_case=change(case))
         if tally.disagreements:
             return

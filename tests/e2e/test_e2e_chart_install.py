@@ -189,6 +189,7 @@ def without_webhook(installed: Installed) -> Iterator[Installed]:
     """No admission process runs."""
     installed.scale("admission", 0)
     yield installed
+    installed.cluster.api.delete(f"{DEPLOYMENTS}?propagationPolicy=Background")
     installed.scale("admission", 2)
 
 
@@ -210,12 +211,10 @@ def test_while_the_webhook_is_down_sgx_pods_wait_and_others_start(without_webhoo
     installed.scale("admission", 2)
 
     def running() -> None:
-        (pod,) = installed.pods_of("app=comes-back")
-        assert pod["status"]["phase"] == "Running", pod["status"]
+        phases = [pod["status"]["phase"] for pod in installed.pods_of("app=comes-back")]
+        assert phases == ["Running"]
 
-    # The controller waits longer after each refusal.
-    eventually(running, seconds=PATIENCE)
-    cluster.api.delete(f"{DEPLOYMENTS}/comes-back?propagationPolicy=Foreground")
+    eventually(running, seconds=PATIENCE)  # the controller waits longer after each refusal
 
 
 @pytest.fixture

@@ -117,8 +117,7 @@ def test_what_the_api_server_s_aggregator_asks_is_authorized_and_nobody_else_is_
     with pytest.raises(ApiError, match="forbidden"):
         stranger.get(path)
     service = cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}/services/{RELEASE}-metrics")["spec"]
-    (port,) = [one["port"] for one in service["ports"] if "external" in one["name"]]
-    assert status_of_a_forger(scaling, (service["clusterIP"], port), path) == HTTPStatus.UNAUTHORIZED
+    assert status_of_a_forger(scaling, (service["clusterIP"], 443), path) == HTTPStatus.UNAUTHORIZED
 
 
 def status_of_a_forger(installed: Installed, address: tuple[str, int], path: str) -> int:

@@ -13,7 +13,7 @@ import yaml
 
 from e2e.api import eventually
 from e2e.cluster import container_id
-from e2e.installed import CHART, NAMESPACE, PATIENCE, RELEASE, REPOSITORY, VALUES, Installed, sgx_pod
+from e2e.installed import NAMESPACE, PATIENCE, RELEASE, REPOSITORY, VALUES, Installed, sgx_pod
 
 EPC = "sgx.intel.com/epc"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1"
@@ -52,8 +52,10 @@ KUBERNETES_OWN = {"kube-root-ca.crt", "default"}
 
 def packed(installed: Installed, version: str, folder: Path) -> Path:
     """The chart as the package of a version, which runs the image that there is."""
-    app = yaml.safe_load(installed.cluster.helm("show", "chart", str(CHART)))["appVersion"]
-    installed.cluster.helm("package", str(CHART), "--version", version, "--app-version", app, "-d", str(folder))
+    app = yaml.safe_load(installed.cluster.helm("show", "chart", str(installed.chart)))["appVersion"]
+    installed.cluster.helm(
+        "package", str(installed.chart), "--version", version, "--app-version", app, "-d", str(folder)
+    )
     return folder / f"bastide-{version}.tgz"
 
 

@@ -22,6 +22,7 @@ from bastide.pods.lint_process import Enabler, processes
 from bastide.pods.lint_volumes import undefined_volumes
 from bastide.pods.manifest import Document, read_documents, read_nodes
 from bastide.pods.policy import DEFAULT_POLICY, AdmissionPolicy
+from bastide.pods.quota import limit_range_findings, quota_findings
 from bastide.pods.resources import dialect_of
 from bastide.pods.tree import Path, at, dotted, sequence, text
 from bastide.pods.workload import Workload, embedded_asks, embedded_in, passed_over, workloads
@@ -37,8 +38,8 @@ _ENABLERS: Final = {
 _AUTOSCALER: Final = "HorizontalPodAutoscaler"
 _ABOUT_IMAGES: Final = ("image.mutable-tag", "image.public-without-secret")
 _TEMPLATE: Final = ("spec", "template")
-_NOT_OURS: Final = ("ResourceQuota", "LimitRange")
-"""Objects that name SGX resources by right."""
+_BOUNDS: Final = {"ResourceQuota": quota_findings, "LimitRange": limit_range_findings}
+"""Objects that name SGX resources by right, and what is said of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +157,13 @@ def _document(document: Document, settings: LintSettings) -> Iterator[Located]:
     for finding in misplaced(mine, read):
         yield _located(document, finding, (), document.kind)
     for other in passed_over(document):
-        if other.kind in _NOT_OURS or other.api_version.startswith("bastide.dev/"):
+        if other.api_version.startswith("bastide.dev/"):
             continue
         tree = at(document.value, other.path)
-        rules = autoscaler(tree, settings.metrics) if other.kind == _AUTOSCALER else other_object(tree, other.kind)
+        if other.kind in _BOUNDS:
+            rules = _BOUNDS[other.kind](tree)
+        else:
+            rules = autoscaler(tree, settings.metrics) if other.kind == _AUTOSCALER else other_object(tree, other.kind)
         for finding in rules:
             yield _located(document, finding, other.path, f"{other.kind}/{other.name or '(no name)'}")
 

@@ -123,6 +123,13 @@ _TOLD: Final = {
     "image.space": ("An image reference contains white space", "Often a slip such as `name: 1.0`. Write name:1.0."),
     "image.syntax": ("An image reference cannot be read", "Write registry/name:tag or registry/name@sha256:..."),
     "image.tag": ("An image tag is malformed", "Tags are up to 128 letters, digits and . _ -"),
+    "limitrange.sgx": (
+        "A LimitRange names SGX",
+        (
+            "It holds for every container of its namespace, those without SGX too, and its names are not rewritten with"
+            " those of pods. Bound EPC with a ResourceQuota on requests.sgx.intel.com/epc."
+        ),
+    ),
     "mount.undefined-volume": (
         "A volume is mounted and not defined",
         "The API server refuses the pod. Define the volume, or remove the mount.",
@@ -173,6 +180,14 @@ _TOLD: Final = {
     "quote-provider.no-enclave": (
         "The quote-provider annotation has no effect",
         "No container that it concerns asks for EPC. Ask for it, or drop the annotation.",
+    ),
+    "quota.dialect": (
+        "A ResourceQuota names EPC by an old name",
+        "Pods are counted by requests.sgx.intel.com/epc: admission adds that entry. Write it yourself, in bytes.",
+    ),
+    "quota.not-counted": (
+        "A ResourceQuota has an entry for SGX that counts nothing",
+        "Kubernetes counts extended resources as requests.NAME only. Write requests.sgx.intel.com/epc.",
     ),
     "quote-provider.unknown": (
         "The quote-provider annotation names no container",

@@ -4,10 +4,13 @@ import asyncio
 import json
 import urllib.request
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from bastide.cluster.controller.build import ControllerOptions, build_controller
+from bastide.cluster.controller.expiry import ExpirySettings
+from bastide.cluster.gate.report import Failure
 from bastide.cluster.resolving import Resolved, Unresolved
 from bastide.kube.follow import FollowSettings
 from bastide.kube.lease import LeaseSettings
@@ -357,3 +360,57 @@ def test_an_api_server_that_does_not_answer_is_not_stormed(tmp_path):
 
     pods = [(f"/api/v1/namespaces/payments/pods/app-{number}", gated_pod(f"app-{number}")) for number in range(30)]
     _with(test, *GOOD, *pods)
+
+
+def old(**changes):
+    """A report that was made long ago."""
+    return report(**changes, scanned_at=datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)).build()
+
+
+def test_a_refused_image_is_looked_into_again_so_that_what_was_mended_is_seen(tmp_path):
+    """A pull secret, or a statement that was attached later."""
+    scanner = Scanner()
+
+    async def test(api, kept):
+        async with running(api, tmp_path, scanner=scanner):
+            await eventually(lambda: bool(scanner.asked), "the scanner is asked")
+            assert scanner.asked[0][0:3] == ("payments", ("pull",), "default")
+            assert is_gated(kept)
+            kept.put(REPORT, report(enclave()).build())
+            await eventually(lambda: not is_gated(kept), "the gate is off")
+
+    failure = Failure(code="scanner.registry.unauthorised", message="no right")
+    _with(test, (SIGNER, trusted_tree()), (REPORT, old(manifests=(), failure=failure)), (POD, gated_pod()))
+
+
+def test_what_was_looked_into_a_moment_ago_is_left_alone(tmp_path):
+    scanner = Scanner()
+
+    async def test(api, kept):
+        async with running(api, tmp_path, scanner=scanner):
+            await eventually(lambda: bool(events(kept)), "it is refused")
+            await asyncio.sleep(0.3)
+            assert scanner.asked == []
+
+    young = report(scanned_at=datetime.now(UTC).replace(microsecond=0)).build()
+    _with(test, (SIGNER, trusted_tree()), (REPORT, young), (POD, gated_pod()))
+
+
+def test_an_unknown_image_is_asked_for_again_later_each_time(tmp_path):
+    scanner = Scanner()
+
+    async def test(api, kept):
+        async with running(api, tmp_path, scanner=scanner):
+            await eventually(lambda: len(scanner.asked) >= 2, "it is asked for twice")
+            await asyncio.sleep(0.3)
+            assert len(scanner.asked) == 2
+
+    _with(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
+
+
+def test_facts_about_images_that_no_pod_uses_go(tmp_path):
+    async def test(api, kept):
+        async with running(api, tmp_path, expiry=ExpirySettings(interval=0.1, unused=timedelta(hours=1))):
+            await eventually(lambda: REPORT not in kept.objects, "it is gone")
+
+    _with(test, (REPORT, old()))

@@ -202,6 +202,7 @@ def test_what_is_not_known_has_no_items(tmp_path):
         (f"{PENDING}?labelSelector=a&labelSelector=b", 400),
         (f"{PENDING}?labelSelector=" + "a," * 9000, 400),
         (f"{GROUP}/namespaces/web%2fother/bastide_epc_pending_bytes", 404),
+        (f"{GROUP}/namespaces/w%65b/bastide_epc_pending_bytes", 404),
         (f"{GROUP}/namespaces/web/../other/bastide_epc_pending_bytes", 404),
         (f"{GROUP}//namespaces/web/bastide_epc_pending_bytes", 404),
         (f"{PENDING}/", 404),

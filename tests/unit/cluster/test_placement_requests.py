@@ -62,16 +62,10 @@ def test_fractions_round_up():
     }
 
 
-def test_only_the_pod_s_total_is_rounded():
-    half = container({"cpu": "0.5m", "memory": "500m"})
-    assert pod_requests({"containers": [half, half]}) == {"cpu": 1, "memory": 1}
-    assert pod_requests({"containers": [half, half, half]}) == {"cpu": 2, "memory": 2}
-
-
-def test_a_quantity_is_kept_to_a_billionth_rounded_up():
-    tiny = [container({"cpu": "0.0000000001"})] * 2
-    assert pod_requests({"containers": [container({"cpu": "0.000999998"}), *tiny]}) == {"cpu": 1}
-    assert pod_requests({"containers": [container({"cpu": "0.000999999"}), *tiny]}) == {"cpu": 2}
+def test_each_container_is_rounded_to_thousandths_and_only_the_pod_s_total_to_whole_units():
+    half = container({"cpu": "0.5m", "memory": "500m", "x/y": "0.0005"})
+    assert pod_requests({"containers": [half, half]}) == {"cpu": 2, "memory": 1, "x/y": 1}
+    assert pod_requests({"containers": [half, half, half]}) == {"cpu": 3, "memory": 2, "x/y": 1}
 
 
 def test_scores_assume_a_little_for_silent_containers_but_not_for_an_explicit_zero():

@@ -42,6 +42,7 @@ RIGHTS = {
     },
     "bastide-controller": {
         "pods: get list watch patch",
+        "resourcequotas: list watch patch",
         "trustedsigners.bastide.dev enclaveimages.bastide.dev: list watch",
         "events.events.k8s.io: create patch",
         "here leases.coordination.k8s.io [bastide-controller]: get update",

@@ -10,6 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from bastide.cluster.admission.configurations import MUTATE_PATH, VALIDATE_PATH, WARN_PATH
 from bastide.cluster.admission.metrics import CONTENT_TYPE, Metrics
 from bastide.cluster.admission.mutate import mutate
+from bastide.cluster.admission.quotas import mutate_quota
 from bastide.cluster.admission.review import LARGEST_REVIEW, Answer, Envelope, Refusal, Refused, Review, Verb
 from bastide.cluster.admission.subject import Subject
 from bastide.cluster.admission.validate import validate
@@ -33,6 +34,7 @@ _LARGE_AT_ONCE: Final = 2
 
 _BODY_SECONDS: Final = 5.0
 _PODS: Final = (("", "pods", ""), ("", "pods", "ephemeralcontainers"))
+_QUOTAS: Final = ("", "resourcequotas", "")
 _WORKLOADS: Final = (
     *(("apps", resource, "") for resource in ("deployments", "replicasets", "daemonsets", "statefulsets")),
     *(("batch", resource, "") for resource in ("jobs", "cronjobs")),
@@ -140,6 +142,8 @@ class App:
         why = self._not_ready()
         if path == WARN_PATH:
             return _not_yet(path, why) if why else await _beside(raw, advise, review, self._world())
+        if review.resource == _QUOTAS[1]:
+            return mutate_quota(review)
         subject = await _beside(raw, Subject.of, review.new)
         if why and subject.is_sgx:
             return _not_yet(path, why)
@@ -161,7 +165,7 @@ class App:
 
 def _refuse_foreign(path: str, review: Review) -> None:
     """What we were not made for is refused by name: a rule that is too wide is to be noticed."""
-    known = _WORKLOADS if path == WARN_PATH else _PODS
+    known = {WARN_PATH: _WORKLOADS, MUTATE_PATH: (*_PODS, _QUOTAS)}.get(path, _PODS)
     if (review.group, review.resource, review.subresource) not in known:
         seen = "/".join(filter(None, (review.group, review.resource, review.subresource)))
         expected = "workloads of apps and batch" if path == WARN_PATH else "pods and pods/ephemeralcontainers"

@@ -15,6 +15,8 @@ from bastide.cluster.admission.match import (
     IS_SGX_POD,
     IS_SGX_WORKLOAD,
     MATTERS,
+    NAMES_OLD_EPC,
+    QUOTA_MATTERS,
     guarded_volume,
     provision_pod,
 )
@@ -70,6 +72,14 @@ def webhook_configurations(settings: WebhookSettings) -> tuple[Tree, ...]:
     conditions = (("is-sgx-pod", IS_SGX_POD), ("matters", MATTERS))
     mutate = _webhook(settings, "mutate.pods.bastide.dev", MUTATE_PATH, (new_pods, changed_pods), conditions)
     mutate |= {"reinvocationPolicy": "IfNeeded", "sideEffects": "NoneOnDryRun"}
+    quotas = _webhook(
+        settings,
+        "mutate.quotas.bastide.dev",
+        MUTATE_PATH,
+        (_rule(("CREATE", "UPDATE"), "", "resourcequotas"),),
+        (("names-old-epc", NAMES_OLD_EPC), ("matters", QUOTA_MATTERS)),
+    )
+    quotas["reinvocationPolicy"] = "IfNeeded"
     validate = _webhook(settings, "validate.pods.bastide.dev", VALIDATE_PATH, (new_pods, changed_pods), conditions)
     privileged = _webhook(
         settings,
@@ -91,7 +101,7 @@ def webhook_configurations(settings: WebhookSettings) -> tuple[Tree, ...]:
     )
     warn |= {"failurePolicy": "Ignore", "timeoutSeconds": 3}
     return (
-        _configuration("MutatingWebhookConfiguration", settings.mutating, mutate),
+        _configuration("MutatingWebhookConfiguration", settings.mutating, mutate, quotas),
         _configuration("ValidatingWebhookConfiguration", pods, validate, privileged),
         _configuration("ValidatingWebhookConfiguration", workloads, warn),
     )

@@ -10,6 +10,7 @@ Source: Kubernetes "Dynamic Admission Control" (matchConditions), "Common Expres
 
 from typing import Final
 
+from bastide.pods.quota import OLD_ENTRIES
 from bastide.pods.request import QUOTE_PROVIDER
 from bastide.pods.resources import EPC, PROVISION, QE, REGISTRATION
 
@@ -98,3 +99,12 @@ IS_SGX_WORKLOAD: Final = (
     f".exists(pod, {sgx_pod('pod')})"
 )
 """matchCondition of the webhook for workloads, CronJobs among them."""
+
+NAMES_OLD_EPC: Final = (
+    "has(object.spec) && has(object.spec.hard) && type(object.spec.hard) != null_type"
+    f" && object.spec.hard.exists(k, k in [{', '.join(repr(entry) for entry in OLD_ENTRIES)}])"
+)
+"""matchCondition of the webhook for quotas: an entry that nothing is counted by, once pods are rewritten."""
+
+QUOTA_MATTERS: Final = "request.operation != 'UPDATE' || object.spec != oldObject.spec"
+"""matchCondition: labels and finalizers of quotas change while the webhook is down, too."""

@@ -125,7 +125,8 @@ class Gatekeeper:
 
     def _is_old(self, one: PodImage) -> bool:
         report = self._world.facts.images.report(one.image.digest or "")
-        return report is not None and self._world.now() - report.scanned_at >= _LEFT_ALONE
+        # A time to come is that of a scanner whose clock is ahead: it says nothing.
+        return report is not None and abs(self._world.now() - report.scanned_at) >= _LEFT_ALONE
 
     async def _have_scanned(self, pod: Tree, verdict: GateVerdict) -> Outcome:
         await self._annotate(pod, verdict)

@@ -9,9 +9,6 @@ from bastide.units import parse_quantity
 
 _LARGEST = (1 << 63) - 1
 
-NANO = 10**9
-"""Kubernetes keeps quantities to a billionth, rounded up."""
-
 
 def mapping_at(value: object, path: Path) -> dict[str, object]:
     """``value`` as a mapping with text keys; empty where absent.
@@ -58,30 +55,32 @@ def amount_at(value: object, resource: str, path: Path) -> int:
     Raises:
         MalformedError: ``cluster.request.quantity`` when it is no quantity, negative, or past 64 bits.
     """
-    return whole(nanos_at(value, resource, path))
+    return whole(millis_at(value, resource, path), resource)
 
 
-def whole(nanos: int) -> int:
-    """Billionths as whole units, rounded up."""
-    return -(-nanos // NANO)
+def whole(millis: int, resource: str) -> int:
+    """Thousandths of a quantity in the scheduler's unit: millicores for ``cpu``, else whole units, rounded up."""
+    return millis if resource == "cpu" else -(-millis // 1000)
 
 
-def nanos_at(value: object, resource: str, path: Path) -> int:
-    """A quantity in billionths of the scheduler's unit, which is a millicore for ``cpu``, else a whole unit.
+def millis_at(value: object, resource: str, path: Path) -> int:
+    """A quantity in thousandths, rounded up: what the API server keeps of a container's.
 
     Raises:
         MalformedError: ``cluster.request.quantity`` when it is no quantity, negative, or past 64 bits.
+
+    Source: k8s.io/kubernetes/pkg/apis/core/v1 ``SetDefaults_ResourceList``.
     """
     if not isinstance(value, int | float | str):
         raise _quantity(f"expected a quantity, saw {shape_of(value)}", path)
     try:
-        exact = parse_quantity(str(value)) * (1000 if resource == "cpu" else 1)
+        exact = parse_quantity(str(value)) * 1000
     except MalformedError as error:
         raise _quantity(error.message, path) from None
-    if not 0 <= exact <= _LARGEST:
+    millis = -(-exact.numerator // exact.denominator)
+    if exact < 0 or whole(millis, resource) > _LARGEST:
         raise _quantity(f"{resource} of {value} is not between 0 and 2^63 - 1", path)
-    precision = NANO // 1000 if resource == "cpu" else NANO  # of the quantity as it is written
-    return -(-exact.numerator * precision // exact.denominator) * (NANO // precision)
+    return millis
 
 
 def _shape(expected: str, seen: object, path: Path) -> MalformedError:

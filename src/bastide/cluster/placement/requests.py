@@ -8,7 +8,7 @@ Source: Kubernetes documentation, "Init Containers" (resource sharing within con
 Overhead", "Resource Management for Pods and Containers".
 """
 
-from bastide.cluster.placement.fields import NANO, list_at, mapping_at, nanos_at, whole
+from bastide.cluster.placement.fields import list_at, mapping_at, millis_at, whole
 from bastide.pods.tree import Path
 from bastide.units import MIB
 
@@ -18,12 +18,12 @@ MEMORY = "memory"
 Amounts = dict[str, int]
 """Resource name to amount: millicores of ``cpu``, bytes of memory-like resources, counts of devices."""
 
-_Nanos = dict[str, int]
-# Resource name to billionths of its amount: only the pod's total is rounded, so halves in two containers make one.
+_Millis = dict[str, int]
+# Resource name to thousandths of its quantity: only the pod's total is rounded, so half bytes of two containers make one.
 
 # For scoring only, a container that says nothing is taken to need a little, so that such pods spread as well.
 # Source: kube-scheduler, DefaultMilliCPURequest and DefaultMemoryRequest.
-_ASSUMED_FOR_SCORE: _Nanos = {CPU: 100 * NANO, MEMORY: 200 * MIB * NANO}
+_ASSUMED_FOR_SCORE: _Millis = {CPU: 100, MEMORY: 200 * MIB * 1000}
 
 
 def pod_requests(spec: dict[str, object]) -> Amounts:
@@ -44,16 +44,16 @@ def scored_requests(spec: dict[str, object]) -> Amounts:
     return _rounded(_total(spec, _ASSUMED_FOR_SCORE))
 
 
-def _rounded(total: _Nanos) -> Amounts:
-    return {name: whole(nanos) for name, nanos in total.items()}
+def _rounded(total: _Millis) -> Amounts:
+    return {name: whole(millis, name) for name, millis in total.items()}
 
 
-def _total(spec: dict[str, object], assumed: _Nanos) -> _Nanos:
-    together: _Nanos = {}
+def _total(spec: dict[str, object], assumed: _Millis) -> _Millis:
+    together: _Millis = {}
     for container, path in _containers(spec, "containers"):
         _add(together, assumed | _container_requests(container, path))
-    peak: _Nanos = {}
-    sidecars: _Nanos = {}
+    peak: _Millis = {}
+    sidecars: _Millis = {}
     for container, path in _containers(spec, "initContainers"):
         request = assumed | _container_requests(container, path)
         moment = dict(sidecars)
@@ -72,22 +72,22 @@ def _containers(spec: dict[str, object], key: str) -> list[tuple[dict[str, objec
     return [(mapping_at(one, (*path, i)), (*path, i)) for i, one in enumerate(list_at(spec.get(key), path))]
 
 
-def _container_requests(container: dict[str, object], path: Path) -> _Nanos:
+def _container_requests(container: dict[str, object], path: Path) -> _Millis:
     at: Path = (*path, "resources")
     resources = mapping_at(container.get("resources"), at)
     limits = _amounts(resources.get("limits"), (*at, "limits"))
     return limits | _amounts(resources.get("requests"), (*at, "requests"))
 
 
-def _amounts(raw: object, path: Path) -> _Nanos:
-    return {name: nanos_at(value, name, (*path, name)) for name, value in mapping_at(raw, path).items()}
+def _amounts(raw: object, path: Path) -> _Millis:
+    return {name: millis_at(value, name, (*path, name)) for name, value in mapping_at(raw, path).items()}
 
 
-def _add(total: _Nanos, more: _Nanos) -> None:
+def _add(total: _Millis, more: _Millis) -> None:
     for name, amount in more.items():
         total[name] = total.get(name, 0) + amount
 
 
-def _raise_to(total: _Nanos, other: _Nanos) -> None:
+def _raise_to(total: _Millis, other: _Millis) -> None:
     for name, amount in other.items():
         total[name] = max(total.get(name, 0), amount)
