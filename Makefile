@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
 
-.PHONY: demo test check lint format types contracts e2e bench fuzz proto lock clean help
+.PHONY: demo test check lint format types contracts e2e e2e-oldest agree image bench fuzz proto lock clean help
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
@@ -50,6 +50,15 @@ contracts: $(VENV)/dev.stamp     ## import-linter: the floors of the house
 
 e2e: $(VENV)/dev.stamp           ## real Kubernetes parts in a box of their own (root, Go, Debian packages)
 	tests/e2e/run.sh
+
+e2e-oldest: $(VENV)/dev.stamp    ## the node's side of it with the oldest kubelet that we promise (1.34)
+	tests/e2e/run.sh --oldest
+
+agree: $(VENV)/dev.stamp         ## placement beside the real kube-scheduler on 1,000 random clusters
+	BASTIDE_AGREE=1000 tests/e2e/run.sh -k agreement
+
+image: $(VENV)/dev.stamp         ## container image, OCI archive and SBOM into dist/images (root, Debian 12)
+	$(BIN)/python deploy/images/build.py --output dist/images
 
 bench: $(VENV)/dev.stamp         ## measure; JSON to bench/results/local
 	$(BIN)/python -m bench

@@ -1,14 +1,17 @@
 """Bastide in a cluster by its chart, and what its tests ask of it."""
 
+import http.client
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from e2e.api import ApiError, eventually
+from e2e.api import ApiError, connect_in, eventually
 from e2e.certs import NODE_NAME
 from e2e.charted import ChartCluster
 from e2e.cluster import PODS, busybox_pod, collection_of
@@ -94,6 +97,28 @@ class Installed:
             assert len(self.cluster.api.get(pods)["items"]) == replicas
 
         eventually(look, seconds=PATIENCE)
+
+    def page(
+        self, address: tuple[str, int], path: str, *, tls: bool, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Status and body of what a process of ours answers, whoever it is by its certificate."""
+        connection = http.client.HTTPConnection(*address)
+        connection.sock = connect_in(self.cluster.box.network, address)
+        if tls:
+            trusting = ssl.create_default_context()
+            trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+            connection.sock = trusting.wrap_socket(connection.sock)
+        try:
+            connection.request("GET", path, headers=dict(headers or {}))
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def addresses(self, component: str) -> list[str]:
+        """Addresses of the pods of one of ours."""
+        pods = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component={component}"
+        return [one["status"]["podIP"] for one in self.cluster.api.get(pods)["items"]]
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Create objects."""

@@ -1,10 +1,17 @@
 #!/bin/sh
-# The end-to-end tests: real Kubernetes parts in a box of their own. Arguments go to pytest. See docs/guide/e2e.md.
+# The end-to-end tests: real Kubernetes parts in a box of their own. Arguments go to pytest, but for a first --oldest:
+# the oldest kubelet that we promise to work with. See docs/guide/e2e.md.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 PYTHON=${BASTIDE_E2E_PYTHON:-$root/.venv/bin/python}
 PACKAGES="runc containernetworking-plugins iproute2 iptables conntrack busybox-static skopeo"
+
+oldest=
+if [ "${1:-}" = --oldest ]; then
+  oldest=--oldest
+  shift
+fi
 
 say() { echo "e2e: $*" >&2; }
 
@@ -35,7 +42,7 @@ if need_packages; then
 fi
 
 status=0
-binaries=$("$here/build.sh") || status=$?
+binaries=$("$here/build.sh" $oldest) || status=$?
 [ "$status" != 3 ] || skip "needs Go to build Kubernetes, as said above"
 [ "$status" = 0 ] || exit "$status"
 

@@ -1,5 +1,7 @@
 """The chart by real helm, as it comes: SGX pods are normalised, placed, get devices; quotas; a webhook that is gone."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,19 @@ def test_everything_is_ready_and_the_node_offers_its_epc(installed: Installed) -
     cluster.offers(EPC, EPC_BYTES)
     cluster.offers(ENCLAVE, 110)
     assert cluster.node()["metadata"]["labels"]["bastide.dev/sgx-enabled"] == "true"
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here (Debian package prometheus)")
+@pytest.mark.parametrize(
+    ("component", "port"), [("admission", 8443), ("controller", 9110), ("metrics", 9111), ("node-agent", 9109)]
+)
+def test_promtool_has_nothing_to_say_of_any_page_of_metrics(installed: Installed, component: str, port: int) -> None:
+    address, *_ = installed.addresses(component)
+    status, text = installed.page((address, port), "/metrics", tls=component == "admission")
+    assert (status, "bastide_" in text) == (200, True)
+    check = ["promtool", "check", "metrics"]
+    checked = subprocess.run(check, input=text, text=True, capture_output=True, timeout=30, check=False)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
 def test_the_faq_s_job_is_normalised_placed_and_completes_with_its_device(installed: Installed) -> None:

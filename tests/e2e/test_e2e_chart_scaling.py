@@ -1,14 +1,12 @@
 """EPC autoscaling: a real HorizontalPodAutoscaler asks our external metrics API through the API server's aggregator."""
 
-import http.client
-import ssl
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
 import pytest
 
-from e2e.api import ApiError, connect_in, eventually
+from e2e.api import ApiError, eventually
 from e2e.installed import NAMESPACE, PATIENCE, RELEASE, VALUES, Installed, sgx_pod
 
 API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
@@ -122,15 +120,8 @@ def test_what_the_api_server_s_aggregator_asks_is_authorized_and_nobody_else_is_
 
 def status_of_a_forger(installed: Installed, address: tuple[str, int], path: str) -> int:
     """What somebody gets who says without a certificate that the aggregator sends him."""
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(*address)
-    connection.sock = trusting.wrap_socket(connect_in(installed.cluster.box.network, address))
-    try:
-        connection.request("GET", path, headers={"X-Remote-User": "admin", "X-Remote-Group": "system:masters"})
-        return connection.getresponse().status
-    finally:
-        connection.close()
+    headers = {"X-Remote-User": "admin", "X-Remote-Group": "system:masters"}
+    return installed.page(address, path, tls=True, headers=headers)[0]
 
 
 def token_of_a_stranger(installed: Installed) -> str:

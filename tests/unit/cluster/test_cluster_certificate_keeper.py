@@ -110,6 +110,18 @@ def test_two_that_begin_at_once_end_with_one_certificate(tmp_path):
     _in_world(test, tmp_path)
 
 
+def test_the_empty_secret_of_a_chart_is_filled_and_nobody_is_alarmed(tmp_path, caplog):
+    async def test(world):
+        world.objects.put(SECRET, {"type": "Opaque"})
+        await world.replica("waits", leads=False).look()
+        await world.replica("a").look()
+        ServerTls(*world.replica("a").files)
+        assert world.held.leaf
+
+    _in_world(test, tmp_path)
+    assert not caplog.records
+
+
 def test_a_restart_finds_what_was_there(tmp_path):
     async def test(world):
         await world.replica("a").look()

@@ -9,7 +9,7 @@ from support.api_server import api_server
 from support.bounded import eventually, run_bounded
 from support.kube_objects import KubeObjects
 
-SECRET = "/api/v1/namespaces/bastide-system/secrets/bastide-scanner-tls"
+SECRET = "/api/v1/namespaces/bastide-system/secrets/scanner-certificate"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/bastide-system/leases/bastide-scanner"
 
 
@@ -17,7 +17,7 @@ def _replica(api, folder):
     identity = ServiceIdentity(
         namespace="bastide-system",
         service="bastide-scanner",
-        secret="bastide-scanner-tls",
+        secret="scanner-certificate",
         certificates=folder,
         interval=0.05,
     )

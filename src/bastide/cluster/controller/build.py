@@ -15,6 +15,7 @@ from bastide.cluster.controller.following import Following
 from bastide.cluster.controller.gatekeeper import Gatekeeper, World
 from bastide.cluster.controller.metrics import CONTENT_TYPE, Metrics
 from bastide.cluster.controller.queue import WorkQueue
+from bastide.cluster.controller.quotas import QuotaKeeper
 from bastide.cluster.policy_file import PolicyFile
 from bastide.cluster.resolving import Resolver
 from bastide.errors import BastideError, UnavailableError
@@ -90,6 +91,7 @@ class Controller:
         self._events = EventRecorder(client, REPORTER, identity, clock=time.monotonic)
         self._following: Following | None = None
         self._queue: WorkQueue | None = None
+        self._quotas: QuotaKeeper | None = None
         self._fault = ""
         self._metrics = Metrics(
             {
@@ -132,16 +134,25 @@ class Controller:
             chance=self._chance,
             settings=self._options.expiry,
         )
-        self._following, self._queue = following, queue
+        quotas = QuotaKeeper(
+            self._client,
+            self._events,
+            left_alone=("kube-system", self._options.namespace),
+            may_act=lambda: self._election.is_leader,
+            chance=self._chance,
+            settings=self._options.follow,
+        )
+        self._following, self._queue, self._quotas = following, queue, quotas
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(following.run())
                 tasks.create_task(self._look_at_all(following))
                 tasks.create_task(expiry.run())
+                tasks.create_task(quotas.run())
                 for _ in range(self._options.workers):
                     tasks.create_task(self._work(queue, gatekeeper))
         finally:
-            self._following = self._queue = None
+            self._following = self._queue = self._quotas = None
 
     async def _look_at_all(self, following: Following) -> None:
         """At every gated pod once in a while, and at once when the policy has changed."""
@@ -192,6 +203,8 @@ class Controller:
         """A replica that only waits for its turn is ready; one that leads is when it has seen everything."""
         following = self._following
         problems = [self._policy.fault] if self._policy.fault else []
+        if self._quotas is not None:
+            problems += [f"{name}: {fault}" for name, fault in self._quotas.faults.items()]
         if following is not None:
             problems += [f"{name}: {fault}" for name, fault in following.faults.items()]
             problems += [] if following.is_complete else ["not everything was listed yet"]

@@ -19,7 +19,7 @@ Amounts = dict[str, int]
 """Resource name to amount: millicores of ``cpu``, bytes of memory-like resources, counts of devices."""
 
 _Millis = dict[str, int]
-# Resource name to thousandths of its quantity: only the pod's total is rounded, so half bytes of two containers make one.
+# Resource name to thousandths of its quantity: only the pod's total is rounded, so two half bytes make one.
 
 # For scoring only, a container that says nothing is taken to need a little, so that such pods spread as well.
 # Source: kube-scheduler, DefaultMilliCPURequest and DefaultMemoryRequest.
