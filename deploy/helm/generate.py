@@ -62,8 +62,6 @@ def _match() -> str:
         "matters": MATTERS,
         "namesOldEpc": NAMES_OLD_EPC,
         "quotaMatters": QUOTA_MATTERS,
-        "namesOldEpc": NAMES_OLD_EPC,
-        "quotaMatters": QUOTA_MATTERS,
         "isPrivilegedPod": IS_PRIVILEGED_POD,
         "isSgxWorkload": IS_SGX_WORKLOAD,
         "asksProvision": provision_pod("object"),

@@ -79,6 +79,25 @@ def installed(chart_cluster: ChartCluster) -> Installed:
     return release
 
 
+@pytest.fixture
+def tidy_chart(installed: Installed, request: pytest.FixtureRequest) -> Iterator[None]:
+    """No pod of one test is there in the next, and every part of the chart's box still runs."""
+    yield
+    if _stops_here(request):
+        return
+    dead = installed.cluster.revive()
+    installed.cluster.remove_all_pods()
+    assert not dead, "parts ended by themselves, or a test left them so"
+
+
+def _stops_here(request: pytest.FixtureRequest) -> bool:
+    """Whether somebody wants to look at the box as a failed test has left it."""
+    if request.session.testsfailed and _keeps_box():
+        request.session.shouldstop = "the box is kept as the failed test left it"
+        return True
+    return False
+
+
 @contextmanager
 def _new_box(request: pytest.FixtureRequest, boxes: list[Box], logs: Path) -> Iterator[Box]:
     """A box of its own, after the end of those before."""
@@ -116,8 +135,7 @@ def _wait_for_looker(request: pytest.FixtureRequest, box: Box) -> None:
 def cluster(started_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster without any pod, all its parts running."""
     yield started_cluster
-    if request.session.testsfailed and _keeps_box():
-        request.session.shouldstop = "the box is kept as the failed test left it"
+    if _stops_here(request):
         return
     dead = started_cluster.revive()
     started_cluster.remove_all_pods()

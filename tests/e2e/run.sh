@@ -49,8 +49,9 @@ binaries=$("$here/build.sh" $oldest) || status=$?
 # The registry's program alone: installing its package would start a service on this machine.
 if ! command -v docker-registry >/dev/null && [ ! -x "$binaries/docker-registry" ]; then
   unpacked=$(mktemp -d)
-  (cd "$unpacked" && apt-get -qq -o APT::Sandbox::User=root download docker-registry && dpkg-deb --extract ./*.deb .) >&2 ||
-    skip "apt-get could not fetch docker-registry"
+  fetch() { (cd "$unpacked" && apt-get -qq -o APT::Sandbox::User=root download docker-registry) >&2; }
+  fetch || { apt-get update -qq >&2 && fetch; } || skip "apt-get could not fetch docker-registry"
+  dpkg-deb --extract "$unpacked"/*.deb "$unpacked"
   cp "$unpacked/usr/bin/docker-registry" "$binaries/"
   rm -rf "$unpacked"
 fi

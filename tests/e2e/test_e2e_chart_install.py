@@ -15,6 +15,7 @@ from e2e.cluster import EPC_BYTES, PODS, busybox_pod
 from e2e.config import REGISTRY
 from e2e.installed import CHANGED, PATIENCE, RELEASE, WORKLOADS, Installed, on_our_node, refusal, sgx_pod
 
+pytestmark = pytest.mark.usefixtures("tidy_chart")
 EPC = "sgx.intel.com/epc"
 ENCLAVE = "sgx.intel.com/enclave"
 MIB = 1 << 20
@@ -25,14 +26,6 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1"
 OPENS = "(exec 3<>/dev/sgx_enclave) && ! test -e /dev/sgx_provision && echo the device opens"
 PLAIN_NODE = "plainnode"
-
-
-@pytest.fixture(autouse=True)
-def tidy(installed: Installed) -> Iterator[None]:
-    """No pod of one test is there in the next, and every part of the box still runs."""
-    yield
-    installed.cluster.remove_all_pods()
-    assert not installed.cluster.revive()
 
 
 def job_done(cluster: ChartCluster, name: str) -> dict[str, Any]:
@@ -123,6 +116,29 @@ def test_a_quota_on_epc_counts_pods_of_every_dialect(quota: Installed, name: str
     asks["metadata"]["name"] = "second"
     said = refusal(lambda: quota.cluster.create_pod(asks))
     assert f"exceeded quota: epc, requested: requests.{EPC}=15Mi" in said
+
+
+@pytest.fixture
+def old_quota(installed: Installed) -> Iterator[dict[str, Any]]:
+    """A quota of 20 MiB under Azure's name, for tests to create."""
+    yield {"metadata": {"name": "old"}, "spec": {"hard": {"requests.kubernetes.azure.com/sgx_epc_mem_in_MiB": "20"}}}
+    installed.cluster.api.delete(f"{QUOTAS}/old")
+
+
+def require_counted(installed: Installed) -> None:
+    """The quota under the old name is in force under the name that pods are counted by."""
+    status = installed.cluster.api.get(f"{QUOTAS}/old")["status"]
+    assert status["hard"][f"requests.{EPC}"] == "20Mi", status
+
+
+def test_a_quota_under_an_old_name_counts_too(installed: Installed, old_quota: dict[str, Any]) -> None:
+    installed.cluster.api.create(QUOTAS, old_quota)
+    eventually(lambda: require_counted(installed))
+    pod = sgx_pod("first", "team/sgx-test:1")
+    pod["spec"]["containers"][0]["resources"] = {"limits": {"kubernetes.azure.com/sgx_epc_mem_in_MiB": "15"}}
+    installed.cluster.create_pod(pod)
+    said = refusal(lambda: installed.cluster.create_pod(sgx_pod("second", "team/sgx-test:1", epc="15Mi")))
+    assert "exceeded quota: old" in said
 
 
 @pytest.fixture
@@ -261,6 +277,13 @@ def test_the_guard_policy_holds_without_any_webhook(without_configurations: Inst
 
     for pod in FORBIDDEN.values():
         eventually(lambda pod=pod: guarded(pod))
+
+
+def test_a_quota_that_no_webhook_saw_is_made_to_count(
+    without_configurations: Installed, old_quota: dict[str, Any]
+) -> None:
+    without_configurations.cluster.api.create(QUOTAS, old_quota)
+    eventually(lambda: require_counted(without_configurations), seconds=PATIENCE)
 
 
 def test_a_person_sees_by_kubectl_s_annotations_what_was_changed(installed: Installed) -> None:

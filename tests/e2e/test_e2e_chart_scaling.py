@@ -1,5 +1,7 @@
 """EPC autoscaling: a real HorizontalPodAutoscaler asks our external metrics API through the API server's aggregator."""
 
+import json
+import sys
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 from e2e.api import ApiError, eventually
 from e2e.installed import NAMESPACE, PATIENCE, RELEASE, VALUES, Installed, sgx_pod
 
+pytestmark = pytest.mark.usefixtures("tidy_chart")
 API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 OURS = "v1beta1.external.metrics.k8s.io"
 EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1"
@@ -43,9 +46,7 @@ def scaling(installed: Installed) -> Iterator[Installed]:
     installed.upgrade(SCALING)
     eventually(lambda: installed.cluster.api.get(EXTERNAL), seconds=PATIENCE)
     yield installed
-    installed.cluster.remove_all_pods()
     installed.upgrade(VALUES)
-    assert not installed.cluster.revive()
 
 
 def hungry() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -105,6 +106,40 @@ def test_pods_that_use_what_they_asked_for_become_more_and_idle_ones_fewer(scale
     conditions = scaled.cluster.api.get(f"{SCALERS}/hungry")["status"]["conditions"]
     active = {one["type"]: one for one in conditions}["ScalingActive"]
     assert active["status"] == "True", active
+
+
+ASK = """
+import json, sys, grpc
+from bastide._proto import externalscaler_pb2 as messages
+from bastide._proto import externalscaler_pb2_grpc as services
+stub = services.ExternalScalerStub(grpc.insecure_channel(sys.argv[1]))
+metadata = {"metric": "pending", "target": "40Mi", "maximum": "none"}
+scaled = messages.ScaledObjectRef(name="any", namespace="default", scalerMetadata=metadata)
+active = stub.IsActive(scaled, timeout=30).result
+(spec,) = stub.GetMetricSpec(scaled, timeout=30).metricSpecs
+asked = messages.GetMetricsRequest(scaledObjectRef=scaled, metricName=spec.metricName)
+(value,) = stub.GetMetrics(asked, timeout=30).metricValues
+print(json.dumps([active, spec.targetSizeFloat, value.metricValueFloat]))
+"""
+
+
+def test_what_keda_asks_is_answered_at_the_service(scaling: Installed) -> None:
+    cluster = scaling.cluster
+    service = cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}/services/{RELEASE}-metrics")["spec"]
+
+    def answers() -> list[Any]:
+        asked: list[Any] = json.loads(cluster.box.run(sys.executable, "-c", ASK, f"{service['clusterIP']}:9112"))
+        return asked
+
+    def require(*wanted: object) -> None:
+        assert answers() == list(wanted)
+
+    eventually(lambda: require(False, 40.0 * MIB, 0.0), seconds=PATIENCE)
+    cluster.create_pod(sgx_pod("has-its-epc", "team/sgx-test:1", epc="40Mi"))
+    cluster.running("has-its-epc")
+    cluster.create_pod(sgx_pod("waits-for-epc", "team/sgx-test:1", epc="40Mi"))
+    cluster.unschedulable("waits-for-epc")
+    eventually(lambda: require(True, 40.0 * MIB, 40.0 * MIB), seconds=PATIENCE)
 
 
 def test_what_the_api_server_s_aggregator_asks_is_authorized_and_nobody_else_is_answered(scaling: Installed) -> None:

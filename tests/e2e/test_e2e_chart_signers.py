@@ -16,6 +16,7 @@ from e2e.config import REGISTRY
 from e2e.installed import GATE, PATIENCE, VALUES, Installed, refusal, sgx_pod
 from support.vectors import vectors
 
+pytestmark = pytest.mark.usefixtures("tidy_chart")
 ENCLAVES = vectors("enclave")
 # Signal's contact discovery, and Intel's provisioning certification enclave: two signers, both measured by us.
 (KNOWN,) = (ENCLAVES / "oe").glob("cdsi-*.signed")
@@ -55,7 +56,6 @@ def gated(installed: Installed) -> Iterator[Installed]:
     registry.push_busybox("team/none:1", {})
     eventually(lambda: require_enforced(installed), seconds=PATIENCE)
     yield installed
-    installed.cluster.remove_all_pods()
     installed.upgrade(VALUES)
 
 
@@ -65,14 +65,6 @@ def require_enforced(installed: Installed) -> None:
         probe = sgx_pod("probe", "elsewhere/app:1")
         said = refusal(lambda probe=probe: installed.cluster.api.create(f"{PODS}?dryRun=All", probe))
         assert "elsewhere/app" in said
-
-
-@pytest.fixture(autouse=True)
-def tidy(gated: Installed) -> Iterator[None]:
-    """No pod of one test is there in the next, and every part of the box still runs."""
-    yield
-    gated.cluster.remove_all_pods()
-    assert not gated.cluster.revive()
 
 
 def created(installed: Installed, pod: dict[str, Any]) -> None:

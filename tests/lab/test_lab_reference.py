@@ -17,7 +17,8 @@ from bastide.sim.result import LabResult, Phase
 from support.commands import CHECKOUT, Json, Ran, bastide, lab
 from support.manifests import pod
 
-PAGE = (CHECKOUT / "docs" / "reference" / "lab-run.md").read_text()
+REFERENCE = CHECKOUT / "docs" / "reference"
+PAGE = (REFERENCE / "lab-run.md").read_text()
 CHECK_KEYS = {"name", "ok", "expected", "seen", "hint", "source"}
 KEYS = {
     *("simulation", "passed_over", "without_pods", "faults", "root", "issuer", "seconds"),
@@ -113,11 +114,16 @@ def test_the_page_documents_every_phase_and_exit_code() -> None:
     assert first_column("Exit codes") == {"0", "1", "2", "3"}
 
 
-@pytest.mark.parametrize("kind", [LabCluster, AdmissionPolicy])
-def test_the_files_that_the_page_shows_are_read(kind: type[LabCluster | AdmissionPolicy]) -> None:
-    (shown,) = (text for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if f"kind: {kind.__name__}" in text)
+@pytest.mark.parametrize(("kind", "page"), [(LabCluster, "lab-run.md"), (AdmissionPolicy, "admission-policy.md")])
+def test_the_files_that_the_pages_show_are_read(kind: type[LabCluster | AdmissionPolicy], page: str) -> None:
+    text = (REFERENCE / page).read_text()
+    (shown,) = (one for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if f"kind: {kind.__name__}" in one)
 
-    assert isinstance(kind.parse(shown.encode(), "lab-run.md"), kind)
+    assert isinstance(kind.parse(shown.encode(), page), kind)
+
+
+def test_the_page_leads_to_the_page_of_the_admission_policy() -> None:
+    assert "(admission-policy.md)" in PAGE
 
 
 def test_the_help_names_every_option_and_exit_code() -> None:

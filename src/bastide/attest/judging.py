@@ -4,16 +4,20 @@ All that this costs, once the platform is known, is a few tenths of a millisecon
 on one core a thread gains nothing, on two the hop costs 5 to 10 % more CPU time (bench/README.md, ``attest_http``),
 since the interpreter runs one thread at a time. What takes longer, or may, goes to a thread: a platform that is new,
 collateral that must be fetched, a policy that needs many steps, much runtime data, a draft.
+
+What verdict and policy have said of an enclave is remembered while it counts (``service.Standing``): an enclave that asks
+again, with other data bound to its report, is asked for signatures and data only. A refusal is never remembered.
 """
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bastide.attest.activepolicy import ActivePolicy
 from bastide.attest.ports import CollateralSource
 from bastide.attest.profile import Profile, baseline_of
-from bastide.attest.records import Judged
+from bastide.attest.records import Judged, grounds_of
 from bastide.attest.service import (
     INVALID_PARAMETER,
     POLICY_EVALUATION_ERROR,
@@ -21,6 +25,7 @@ from bastide.attest.service import (
     Attested,
     AttestRequest,
     Refused,
+    Standing,
     TokenTerms,
     conclude,
 )
@@ -35,12 +40,15 @@ from bastide.sgx.quote import TEE_SGX, Quote, QuoteParts
 from bastide.sgx.report import ReportBody
 from bastide.token.claims import CollateralHashes
 from bastide.token.jose import Signer
+from bastide.token.json_text import Json
 
 SMALL_DATA = 4096
 """Most bytes of runtime and init-time data that are read on the event loop."""
 FEW_STEPS = 500
 """Most steps of a policy that are taken on the event loop; about half a millisecond."""
 _MOST_LONG_POLICIES = 64
+_MOST_ENCLAVES = 256
+_REPORT_DATA_AT = 320  # of a report body; they are the last 64 bytes
 _JTI_BYTES = 32
 
 
@@ -55,6 +63,15 @@ class Case:
     signer: Signer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """A lasting standing, the policy that it comes from, and what the audit log is told of both."""
+
+    active: ActivePolicy
+    standing: Standing
+    grounds: Mapping[str, Json]
+
+
 class Judge:
     """Judges for one tenant."""
 
@@ -63,6 +80,7 @@ class Judge:
         self._collateral = collateral
         self._verifiers = verifiers
         self._long_policies: set[str] = set()
+        self._known: dict[tuple[bytes, int, int], _Known] = {}
 
     def at_once(self, case: Case) -> Judged | None:
         """The judgement, if that takes no longer than an event loop may wait; else None.
@@ -84,12 +102,22 @@ class Judge:
         verdict = verifier.verify_known(parts, case.now)
         if verdict is None:
             return None
+        # What is known holds on to its verdict and its policy, so that no other objects can have their ids.
+        key = (parts.body[:_REPORT_DATA_AT], id(verdict), id(case.active))
+        known = self._known.get(key)
+        if known is not None:
+            report = replace(known.standing.report, report_data=parts.body[_REPORT_DATA_AT:])
+            answer = self._concluded(case, report, verifier, verdict, steps=FEW_STEPS, standing=known.standing)
+            return self._judged(case, answer, found, known.grounds if isinstance(answer, Attested) else None)
         report = ReportBody.parse(parts.body, strict=False)  # as quotes are read
         answer = self._concluded(case, report, verifier, verdict, steps=FEW_STEPS)
         if isinstance(answer, Refused) and answer.refused_by.name == POLICY_FAILURE:
             self._remember_long(document.hash)
             return None
-        return _judged(case, answer, found)
+        judged = self._judged(case, answer, found)
+        if isinstance(answer, Attested) and answer.standing.lasting:
+            self._remember(key, _Known(active=case.active, standing=answer.standing, grounds=judged.grounds))
+        return judged
 
     def in_full(self, case: Case) -> Judged:
         """The judgement, however long it takes; belongs into a thread, and may wait for collateral.
@@ -104,17 +132,24 @@ class Judge:
             baseline = self._baseline(case.active, report)
         except PolicyError as error:
             by = Check(name="policy.baseline", ok=False, seen=str(error), hint=error.hint or "")
-            return _judged(case, _refused(POLICY_EVALUATION_ERROR, by), None)
+            return self._judged(case, _refused(POLICY_EVALUATION_ERROR, by), None)
         found = self._collateral.find(quote, case.now, number=baseline)
         if found is None:
             by = _no_collateral(self._collateral.absence(quote), baseline)
-            return _judged(case, _refused(INVALID_PARAMETER, by), None)
+            return self._judged(case, _refused(INVALID_PARAMETER, by), None)
         verifier = self._verifiers.of(found, self._config.profile.appraisal(baseline))
         verdict = verifier.verify(quote, case.now)
-        return _judged(case, self._concluded(case, report, verifier, verdict, steps=STEP_BUDGET), found)
+        return self._judged(case, self._concluded(case, report, verifier, verdict, steps=STEP_BUDGET), found)
 
     def _concluded(
-        self, case: Case, report: ReportBody, verifier: SharedVerifier, verdict: Verdict, *, steps: int
+        self,
+        case: Case,
+        report: ReportBody,
+        verifier: SharedVerifier,
+        verdict: Verdict,
+        *,
+        steps: int,
+        standing: Standing | None = None,
     ) -> Attested | Refused:
         config = self._config
         return conclude(
@@ -134,7 +169,25 @@ class Judge:
                 draft=case.is_draft,
             ),
             steps=steps,
+            standing=standing,
         )
+
+    def _judged(
+        self,
+        case: Case,
+        answer: Attested | Refused,
+        collateral: PreparedCollateral | None,
+        grounds: Mapping[str, Json] | None = None,
+    ) -> Judged:
+        policy = case.active.document
+        if grounds is None:
+            grounds = grounds_of(answer, policy, collateral, self._config.profile)
+        return Judged(request=case.request, policy=policy, answer=answer, collateral=collateral, grounds=grounds)
+
+    def _remember(self, key: tuple[bytes, int, int], known: _Known) -> None:
+        while len(self._known) >= _MOST_ENCLAVES:
+            del self._known[next(iter(self._known))]  # what was remembered first gives way
+        self._known[key] = known
 
     def _remember_long(self, policy_hash: str) -> None:
         if len(self._long_policies) >= _MOST_LONG_POLICIES:
@@ -145,10 +198,6 @@ class Judge:
         if self._config.profile is Profile.STRICT:
             return None
         return baseline_of(active.document.policy, report, default=self._config.baseline)
-
-
-def _judged(case: Case, answer: Attested | Refused, collateral: PreparedCollateral | None) -> Judged:
-    return Judged(request=case.request, policy=case.active.document, answer=answer, collateral=collateral)
 
 
 def _refused(code: str, by: Check) -> Refused:

@@ -1,12 +1,13 @@
 """What is told about a judgement: to the audit log in full, to the client as far as it helps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
 from bastide.attest.audit import Entry
 from bastide.attest.ports import KeyRecord
+from bastide.attest.profile import Profile
 from bastide.attest.service import Attested, AttestRequest, Refused
 from bastide.attest.tenants import Kind, TenantConfig
 from bastide.checks import Check
@@ -19,28 +20,35 @@ _MOST_RULES_TOLD = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """A judgement with all that it rests on."""
+    """A judgement with all that it rests on; ``grounds`` is what ``grounds_of`` gives for it."""
 
     request: AttestRequest
     policy: PolicyDocument
     answer: Attested | Refused
     collateral: PreparedCollateral | None
+    grounds: Mapping[str, Json]
 
 
-def audit_entry(judged: Judged, config: TenantConfig, kind: Kind, request_id: str) -> Entry:
-    """The audit record of a judgement."""
-    answer = judged.answer
+def grounds_of(
+    answer: Attested | Refused, policy: PolicyDocument, collateral: PreparedCollateral | None, profile: Profile
+) -> dict[str, Json]:
+    """What the audit record tells of collateral, policy, verdict and rules: the same for every lasting standing."""
     facts: dict[str, Json] = {
-        "collateral": _collateral(judged.collateral),
-        "evidence": judged.request.evidence_hash,
-        "kind": kind.value,
-        "policy": judged.policy.hash,
-        "profile": config.profile.value,
+        "collateral": _collateral(collateral),
+        "policy": policy.hash,
+        "profile": profile.value,
     }
     if answer.verdict is not None:
         facts["verdict"] = _verdict(answer.verdict)
     if answer.decision is not None:
         facts["rules"] = _fired(answer.decision)
+    return facts
+
+
+def audit_entry(judged: Judged, config: TenantConfig, kind: Kind, request_id: str) -> Entry:
+    """The audit record of a judgement."""
+    answer = judged.answer
+    facts = {**judged.grounds, "evidence": judged.request.evidence_hash, "kind": kind.value}
     if isinstance(answer, Refused):
         facts["code"] = answer.code
         facts["refusedBy"] = _check(answer.refused_by)

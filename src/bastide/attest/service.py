@@ -7,7 +7,7 @@ Source: reference attestation-service.md sections 1 to 3; codes of refusals are 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from bastide.attest.issuer import check_issuer
@@ -21,11 +21,13 @@ from bastide.sgx.attributes import AttributeFlags
 from bastide.sgx.quote import Quote
 from bastide.sgx.report import ReportBody
 from bastide.token.claims import (
+    BOUND_CLAIMS,
     EVIDENCE_CLAIM,
     CollateralHashes,
     RuntimeData,
     TcbFacts,
     TokenFrame,
+    enclave_claims,
     evidence_json,
     incoming_claims,
     sgx_claims,
@@ -58,6 +60,7 @@ class AttestRequest:
         init_time_is_json: the data are a JSON object, to become ``x-ms-inittime``.
         nonce: to be repeated in the token.
         envelope: what the quote came in, where the token's ``quotehash`` is over more than the quote.
+        evidence_hash: SHA-256 of quote or envelope, 64 hex digits: the claim's ``quotehash``.
     """
 
     quote: bytes
@@ -67,11 +70,11 @@ class AttestRequest:
     init_time_is_json: bool = False
     nonce: str | None = None
     envelope: bytes | None = None
+    evidence_hash: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def evidence_hash(self) -> str:
-        """SHA-256 of quote or envelope, 64 hex digits: the claim's ``quotehash``."""
-        return hashlib.sha256(self.quote if self.envelope is None else self.envelope).hexdigest()
+    def __post_init__(self) -> None:
+        evidence = self.quote if self.envelope is None else self.envelope
+        object.__setattr__(self, "evidence_hash", hashlib.sha256(evidence).hexdigest())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,22 +95,52 @@ class TokenTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a verdict and a policy have said of an enclave: yes.
+
+    Attributes:
+        report: of the enclave.
+        verdict: of quote verification.
+        decision: of the policy, with the trace of its rules.
+        check: the policy's answer.
+        claims: what the enclave's tokens have in common.
+        lasting: whether all of it says the same of any report that differs in its report data only, and with whatever
+            data it is sent; so it does where no rule asks for those.
+    """
+
+    report: ReportBody
+    verdict: Verdict
+    decision: Decision
+    check: Check
+    claims: Mapping[str, Json]
+    lasting: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attested:
     """A token, and how it came about.
 
     Attributes:
         token: compact JWS.
         claims: its body.
-        verdict: of quote verification.
-        decision: of the policy, with the trace of its rules.
+        standing: what it rests on.
         checks: every question asked, in order.
     """
 
     token: str
     claims: Mapping[str, Json]
-    verdict: Verdict
-    decision: Decision
+    standing: Standing
     checks: tuple[Check, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of quote verification."""
+        return self.standing.verdict
+
+    @property
+    def decision(self) -> Decision:
+        """Of the policy, with the trace of its rules."""
+        return self.standing.decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +233,7 @@ def conclude(
     lifetime: timedelta = TOKEN_LIFETIME,
     terms: TokenTerms = _USUAL_TERMS,
     steps: int = STEP_BUDGET,
+    standing: Standing | None = None,
 ) -> Attested | Refused:
     """From a verdict to the answer; ``attest`` for those who have verified the quote already.
 
@@ -215,6 +249,7 @@ def conclude(
         lifetime: of the token.
         terms: what the tenant wants of its tokens.
         steps: that the policy may take; when they do not do, the refusal is by ``POLICY_FAILURE``.
+        standing: what this verdict and policy have said of the enclave before, if that is lasting.
 
     Raises:
         ConfigError: ``attest.issuer.*``.
@@ -231,15 +266,14 @@ def conclude(
     failed = next((check for check in data_checks if not check.ok), None)
     if failed is not None:
         return _refuse(INVALID_PARAMETER, failed, checks, verdict)
-    try:
-        decision = evaluate(policy.program, _incoming(policy, report, facts, runtime, init_time), budget=steps)
-    except PolicyError as error:
-        by = _check_of(POLICY_FAILURE, error)
-        return _refuse(POLICY_EVALUATION_ERROR, by, (*checks, by), verdict)
-    by = _policy_check(decision)
-    if not decision.authorized:
-        return _refuse_by_policy(decision, by, (*checks, by), verdict)
+    if standing is None:
+        incoming = _incoming(policy, report, facts, runtime, init_time)
+        decided = _decide(report, verdict, facts, incoming, policy, terms, steps, checks)
+        if isinstance(decided, Refused):
+            return decided
+        standing = decided
     claims = sgx_claims(
+        standing.claims,
         frame=TokenFrame(
             issuer=signer.issuer,
             issued_at=now,
@@ -250,17 +284,44 @@ def conclude(
             profile=terms.profile,
             draft=terms.draft,
         ),
-        report=report,
+        report_data=report.report_data,
         collateral=hashes,
-        tcb=facts,
-        policy_hash=policy.hash,
-        issued=[(claim.type, claim.value) for claim in decision.issued],
         runtime=runtime,
         init_time=init_time,
-        policy_signer=terms.policy_signer,
     )
     token = unsigned_token(claims, signer) if terms.draft else signer.sign(claims)
-    return Attested(token=token, claims=claims, verdict=verdict, decision=decision, checks=(*checks, by))
+    return Attested(token=token, claims=claims, standing=standing, checks=(*checks, standing.check))
+
+
+def _decide(
+    report: ReportBody,
+    verdict: Verdict,
+    facts: TcbFacts,
+    incoming: list[Claim],
+    policy: PolicyDocument,
+    terms: TokenTerms,
+    steps: int,
+    checks: tuple[Check, ...],
+) -> Standing | Refused:
+    """Ask the policy; ``checks`` are the questions asked before."""
+    try:
+        decision = evaluate(policy.program, incoming, budget=steps)
+    except PolicyError as error:
+        by = _check_of(POLICY_FAILURE, error)
+        return _refuse(POLICY_EVALUATION_ERROR, by, (*checks, by), verdict)
+    by = _policy_check(decision)
+    if not decision.authorized:
+        return _refuse_by_policy(decision, by, (*checks, by), verdict)
+    issued = [(claim.type, claim.value) for claim in decision.issued]
+    reads = policy.program.reads
+    return Standing(
+        report=report,
+        verdict=verdict,
+        decision=decision,
+        check=by,
+        claims=enclave_claims(report, facts, policy_hash=policy.hash, issued=issued, policy_signer=terms.policy_signer),
+        lasting=reads is not None and BOUND_CLAIMS.isdisjoint(reads),
+    )
 
 
 _NO_REASON = Check(name="quote.verdict", ok=False, expected="a verdict that says yes", seen="one that does not")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from bastide.cli.cluster_doctor_report import overview_json, pod_json, print_overview, print_pod
 from bastide.cli.failures import EXIT_NO
+from bastide.cli.kube_access import persons_access
 from bastide.cluster.admission.subject import Subject
 from bastide.cluster.doctor import board_of, stages_of, waiting_pods
 from bastide.cluster.doctor_events import denied
@@ -18,7 +18,7 @@ from bastide.cluster.doctor_read import Cluster, name_of, namespace_of, read_clu
 from bastide.cluster.doctor_release import gate_of, release_problems, server_certificate_end, webhooks_of
 from bastide.cluster.doctor_stage import Stage, State
 from bastide.errors import ConfigError, MalformedError
-from bastide.kube.access import ClusterAccess, in_cluster, of_kubeconfig
+from bastide.kube.access import ClusterAccess
 from bastide.kube.client import ApiClient, Tree
 
 _MOST_NAMED = 8
@@ -36,10 +36,10 @@ _MOST_NAMED = 8
 @click.option(
     "--kubeconfig",
     metavar="FILE",
-    envvar="KUBECONFIG",
     type=click.Path(path_type=Path),
-    help="Access to the cluster; default: that of the pod, else ~/.kube/config.",
+    help="Access to the cluster; default: $KUBECONFIG, else that of the pod, else ~/.kube/config.",
 )
+@click.option("--context", default="", metavar="NAME", help="Of the kubeconfig; default: the current one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
     pod: str | None,
@@ -47,6 +47,7 @@ def command(
     release_namespace: str,
     certificate_secret: str,
     kubeconfig: Path | None,
+    context: str,
     *,
     as_json: bool,
 ) -> int:
@@ -57,21 +58,12 @@ def command(
 
     Exit codes: 0 nothing stands in the way, 1 the API server does not answer, 2 bad input, 3 something does.
     """
-    access = _access(kubeconfig)
+    access = persons_access(kubeconfig, context)
     wanted = namespace if pod else ""
     cluster, tree = asyncio.run(_read(access, release_namespace, wanted, certificate_secret, pod))
     if pod is None:
         return _overview(cluster, as_json=as_json)
     return _one_pod(cluster, tree, namespace, pod, as_json=as_json)
-
-
-def _access(kubeconfig: Path | None) -> ClusterAccess:
-    if kubeconfig is not None:
-        return of_kubeconfig(kubeconfig)
-    usual = Path.home() / ".kube" / "config"
-    if "KUBERNETES_SERVICE_HOST" not in os.environ and usual.is_file():
-        return of_kubeconfig(usual)
-    return in_cluster(os.environ)
 
 
 async def _read(

@@ -64,7 +64,7 @@ _LARGEST_CONFIG = 1 * MIB
 )
 @click.option("--tls", metavar="CERT KEY", nargs=2, type=_FILE, help="Certificate and key of others.")
 @click.option("--scans", "at_once", type=click.IntRange(1, 64), default=2, show_default=True, help="At a time.")
-@click.option("--queue", "waiting", type=click.IntRange(1, 10_000), default=256, show_default=True, help="Images.")
+@click.option("--queue", "waiting", type=click.IntRange(1, 10_000), default=4096, show_default=True, help="Images.")
 @click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Access to the cluster; default: that of the pod.")
 def command(
     public: tuple[str, ...],
@@ -123,7 +123,7 @@ def command(
         tls=tls or None,
         work=work,
         limits=limits,
-        settings=ScanSettings(at_once=at_once, waiting=waiting, share=max(1, waiting // 4)),
+        settings=ScanSettings(at_once=at_once, waiting=waiting, share=max(1, min(64, waiting // 16))),
     )
     access = of_kubeconfig(kubeconfig) if kubeconfig else in_cluster(os.environ)
     run(access, options, chance=random.Random().random)  # noqa: S311 - jitter, not a secret

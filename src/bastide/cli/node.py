@@ -70,6 +70,7 @@ _kubeconfig = click.option(
     type=click.Path(path_type=Path),
     help="Access to the cluster; default: that of the pod.",
 )
+_context = click.option("--context", default="", metavar="NAME", help="Of the kubeconfig; default: the current one.")
 _count = click.IntRange(min=1)
 _node_name = click.option("--node-name", envvar="NODE_NAME", default="", help="Node object; default: $NODE_NAME.")
 
@@ -86,6 +87,7 @@ _node_name = click.option("--node-name", envvar="NODE_NAME", default="", help="N
 @click.option("--reach", is_flag=True, help="Also ask whether the configured collateral service answers.")
 @_node_name
 @_kubeconfig
+@_context
 @click.option(
     "--pod-resources",
     metavar="SOCKET",
@@ -98,6 +100,7 @@ def doctor(
     bundle: Path | None,
     node_name: str,
     kubeconfig: Path | None,
+    context: str,
     pod_resources: Path | None,
     pod: str | None,
     *,
@@ -120,7 +123,7 @@ def doctor(
     facts = read_facts(taken)
     provider = facts.around.quote_provider
     asks = bool(node_name) and (kubeconfig is not None or "KUBERNETES_SERVICE_HOST" in os.environ)
-    client = _client(kubeconfig) if asks else None
+    client = _client(kubeconfig, context) if asks else None
     findings = examine(
         facts,
         collateral_answer=ask_collateral(provider) if reach and provider else None,
@@ -220,18 +223,21 @@ def agent(
 @click.option("--node-name", default="", help="The one node to clean.")
 @click.option("--all", "every", is_flag=True, help="All nodes that an agent has worked on.")
 @_kubeconfig
+@_context
 @click.option(
     "--cdi-dir", metavar="DIR", type=click.Path(path_type=Path), help="Also remove our file from this machine's DIR."
 )
 @_json
-def cleanup(node_name: str, kubeconfig: Path | None, cdi_dir: Path | None, *, every: bool, as_json: bool) -> int:
+def cleanup(
+    node_name: str, kubeconfig: Path | None, context: str, cdi_dir: Path | None, *, every: bool, as_json: bool
+) -> int:
     """Take the EPC capacity and the labels of `node agent` off nodes; stop the agents first.
 
     Running pods keep what they have. Exit codes: 0 done, 1 the API server does not answer or refuses, 2 bad input.
     """
     if bool(node_name) == every:
         raise ConfigError("node.cleanup.which", "expected either --node-name NAME or --all")
-    client = _client(kubeconfig)
+    client = _client(kubeconfig, context)
     cleaned = asyncio.run(_clean(client, node_name))
     if cdi_dir is not None:
         from bastide.node.cdi import remove_spec
@@ -261,8 +267,12 @@ async def _until_told(work: Coroutine[None, None, None]) -> None:
         task.result()
 
 
-def _client(kubeconfig: Path | None) -> ApiClient:
-    return ApiClient(_access(kubeconfig), chance=random.Random().random)  # noqa: S311 - jitter, not a secret
+def _client(kubeconfig: Path | None, context: str) -> ApiClient:
+    """For a person: credential plugins are run."""
+    from bastide.cli.kube_access import of_pod
+
+    access = of_kubeconfig(kubeconfig, context=context, attended=True) if kubeconfig else of_pod(context)
+    return ApiClient(access, chance=random.Random().random)  # noqa: S311 - jitter, not a secret
 
 
 def _access(kubeconfig: Path | None) -> ClusterAccess:

@@ -12,7 +12,7 @@ from bastide.cluster.gate.report import object_name
 from bastide.cluster.gate.trusted import PLURAL as SIGNERS
 from bastide.errors import BastideError, ConfigError, ConflictError, MalformedError
 from bastide.kube.client import ApiClient, Tree, resource_path
-from bastide.kube.follow import PAGE
+from bastide.kube.paging import PAGE
 from bastide.pods.tree import at, mapping, sequence, text
 
 MOST_OBJECTS: Final = 200_000

@@ -6,14 +6,16 @@ Source: Kubernetes docs, "Accessing the Kubernetes API from a Pod", "Organizing 
 
 import base64
 import binascii
+import logging
 import ssl
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bastide.errors import ConfigError
+from bastide.kube.exec_credential import Credentials, Plugin
 from bastide.pods.tree import at, mapping, sequence, text
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -22,6 +24,8 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _LARGEST_TOKEN = 64 * 1024
 _LARGEST_CONFIG = 1 << 20
 _HTTPS_PORT = 443
+_EXEC_EXTENSION = "client.authentication.k8s.io/exec"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class ClusterAccess:
         tls: what to trust and which certificate to show; None: plain HTTP (tests and local proxies only).
         token_file: read for each request; None: no token.
         prefix: path before ``/api``, empty or such as ``/k8s/clusters/c-1``.
+        bearer: gives the token for each request where there is no file; empty text: none.
+        server_name: whose certificate the server has to show; empty: that of ``host``.
     """
 
     host: str
@@ -41,13 +47,19 @@ class ClusterAccess:
     tls: ssl.SSLContext | None = None
     token_file: Path | None = None
     prefix: str = ""
+    bearer: Callable[[], str] | None = field(default=None, repr=False)
+    server_name: str = ""
 
     def authorization(self) -> Mapping[str, str]:
         """Headers that say who we are, with the token of this moment.
 
         Raises:
             ConfigError: ``kube.token`` where its file cannot be read or has no token.
+            BastideError: those of ``Plugin.ask``.
         """
+        if self.bearer is not None:
+            token = self.bearer()
+            return {"Authorization": f"Bearer {token}"} if token else {}
         if self.token_file is None:
             return {}
         try:
@@ -76,30 +88,98 @@ def in_cluster(environment: Mapping[str, str], account: Path = SERVICE_ACCOUNT) 
     return ClusterAccess(host=host, port=int(port), tls=_trust(cafile=account / "ca.crt"), token_file=account / "token")
 
 
-def of_kubeconfig(path: Path) -> ClusterAccess:
-    """The access of the current context: CA, client certificate or token file. Plugins (exec) are not run.
+def of_kubeconfig(path: Path, *, context: str = "", attended: bool = False) -> ClusterAccess:
+    """The access of a context: CA; client certificate, token, token file, or a credential plugin's.
+
+    Args:
+        path: of the kubeconfig.
+        context: its name; empty: the current one.
+        attended: a person runs this command. Only then is a plugin (``exec``) run, and ``insecure-skip-tls-verify``
+            followed, with a warning.
 
     Raises:
-        ConfigError: ``kube.kubeconfig``, ``kube.access.certificate``.
+        ConfigError: ``kube.kubeconfig``, ``kube.access.certificate``, ``kube.exec.*``.
+        UnavailableError: ``kube.exec.failed``, ``kube.exec.timeout``.
     """
     tree = _config_tree(path)
-    context = _named(tree, "contexts", "context", text(at(tree, ("current-context",))), path)
-    cluster = _named(tree, "clusters", "cluster", text(context.get("cluster")), path)
-    user = _named(tree, "users", "user", text(context.get("user")), path)
-    server = _server(text(cluster.get("server")), path)
-    if "exec" in user or "token" in user or "auth-provider" in user:
-        hint = "use client-certificate or tokenFile"
-        raise ConfigError(
-            "kube.kubeconfig", "exec, token and auth-provider are not supported", hint=hint, where=str(path)
-        )
+    chosen = _named(tree, "contexts", "context", context or text(at(tree, ("current-context",))), path)
+    cluster = _named(tree, "clusters", "cluster", text(chosen.get("cluster")), path)
+    user = _named(tree, "users", "user", text(chosen.get("user")), path)
+    scheme, host, port, prefix = _server(text(cluster.get("server")), path)
+    if "auth-provider" in user:
+        hint = "use exec, token, tokenFile or client-certificate"
+        raise ConfigError("kube.kubeconfig", "auth-provider is not supported", hint=hint, where=str(path))
+    credentials = _plugin(cluster, user, path, attended=attended)
+    insecure = _insecure(cluster, path, attended=attended)
     token_file = text(user.get("tokenFile"))
     return ClusterAccess(
-        host=server[1],
-        port=server[2],
-        prefix=server[3],
-        tls=_client_tls(cluster, user, path) if server[0] == "https" else None,
+        host=host,
+        port=port,
+        prefix=prefix,
+        tls=_client_tls(cluster, user, path, credentials, insecure=insecure) if scheme == "https" else None,
         token_file=path.parent / token_file if token_file else None,
+        bearer=_bearer(user, path, credentials),
+        server_name=text(cluster.get("tls-server-name")),
     )
+
+
+def _plugin(cluster: dict[str, object], user: dict[str, object], path: Path, *, attended: bool) -> Credentials | None:
+    if user.get("exec") is None:
+        return None
+    if not attended:
+        raise ConfigError(
+            "kube.kubeconfig",
+            "a credential plugin (exec) is run for commands of people only",
+            hint="give this process a service account, a tokenFile or a client certificate",
+            where=str(path),
+        )
+    told = {
+        name: cluster[name] for name in ("server", "tls-server-name", "insecure-skip-tls-verify") if name in cluster
+    }
+    if authority := _data_or_file(cluster, "certificate-authority", path):
+        told["certificate-authority-data"] = base64.b64encode(authority).decode()
+    config = next(
+        (
+            at(one, ("extension",))
+            for one in sequence(cluster.get("extensions"))
+            if at(one, ("name",)) == _EXEC_EXTENSION
+        ),
+        None,
+    )
+    return Credentials(Plugin.parse(user["exec"], {**told, "config": config}, path))
+
+
+def _bearer(user: dict[str, object], path: Path, credentials: Credentials | None) -> Callable[[], str] | None:
+    """The plugin's token, else the file's (which is None here), else the one that stands in the kubeconfig."""
+    if credentials is not None:
+        return credentials.token
+    token = text(user.get("token")).strip()
+    if not token or user.get("tokenFile"):
+        return None
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigError("kube.token", "expected users[].user.token in printable ASCII", where=str(path))
+    return lambda: token
+
+
+def _insecure(cluster: dict[str, object], path: Path, *, attended: bool) -> bool:
+    """Whether the server's certificate is to be believed unseen. Nothing but the kubeconfig can ask for that."""
+    asked = cluster.get("insecure-skip-tls-verify", False)
+    if asked is False:
+        return False
+    message = ""
+    if asked is not True:
+        message = "insecure-skip-tls-verify: expected true or false"
+    elif not attended:
+        message = "insecure-skip-tls-verify is followed for commands of people only"
+    elif "certificate-authority" in cluster or "certificate-authority-data" in cluster:
+        message = "insecure-skip-tls-verify and certificate-authority contradict each other"
+    if message:
+        hint = "give the cluster's certificate-authority, and leave insecure-skip-tls-verify out"
+        raise ConfigError("kube.kubeconfig", message, hint=hint, where=str(path))
+    _LOG.warning(
+        "%s: insecure-skip-tls-verify: whoever is on the way to the API server can read and change everything", path
+    )
+    return True
 
 
 def _config_tree(path: Path) -> dict[str, object]:
@@ -130,20 +210,37 @@ def _server(url: str, path: Path) -> tuple[str, str, int, str]:
     return parts.scheme, parts.hostname, port, parts.path.rstrip("/")
 
 
-def _client_tls(cluster: dict[str, object], user: dict[str, object], path: Path) -> ssl.SSLContext:
+def _client_tls(
+    cluster: dict[str, object],
+    user: dict[str, object],
+    path: Path,
+    credentials: Credentials | None,
+    *,
+    insecure: bool,
+) -> ssl.SSLContext:
     context = _trust(cadata=_data_or_file(cluster, "certificate-authority", path).decode("ascii", "replace"))
-    certificate = _data_or_file(user, "client-certificate", path)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    certificate, key = (_data_or_file(user, f"client-{one}", path) for one in ("certificate", "key"))
+    if credentials is not None and (said := credentials.current()).certificate:
+        certificate, key = said.certificate, said.key
     if certificate:
-        # OpenSSL takes a client certificate from files only; these live for the moment of loading, in a folder of ours.
-        with tempfile.TemporaryDirectory(prefix="bastide-") as folder:
-            both = Path(folder) / "client.pem"
-            both.touch(mode=0o600)
-            both.write_bytes(certificate + b"\n" + _data_or_file(user, "client-key", path))
-            try:
-                context.load_cert_chain(both)
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigError("kube.access.certificate", f"client certificate: {error}", where=str(path)) from None
+        _show(context, certificate, key, path)
     return context
+
+
+def _show(context: ssl.SSLContext, certificate: bytes, key: bytes, path: Path) -> None:
+    """Have a client certificate shown. OpenSSL takes it from files only; these live for the moment of loading."""
+    with tempfile.TemporaryDirectory(prefix="bastide-") as folder:
+        both = Path(folder) / "client.pem"
+        both.touch(mode=0o600)
+        both.write_bytes(certificate + b"\n" + key)
+        try:
+            # Without a password of ours OpenSSL would ask at the terminal for that of an encrypted key.
+            context.load_cert_chain(both, password="")
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError("kube.access.certificate", f"client certificate: {error}", where=str(path)) from None
 
 
 def _data_or_file(entry: dict[str, object], name: str, path: Path) -> bytes:

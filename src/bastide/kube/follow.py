@@ -13,12 +13,11 @@ from enum import StrEnum
 from bastide.errors import BastideError, ConflictError, MalformedError, UnavailableError
 from bastide.kube.backoff import Backoff
 from bastide.kube.client import ApiClient, Tree
+from bastide.kube.paging import pages
 from bastide.pods.tree import at, mapping, sequence, text
 
 _LOG = logging.getLogger(__name__)
 _GONE = 410
-PAGE = 500
-"""Objects of one page of a list."""
 
 
 class Change(StrEnum):
@@ -119,14 +118,10 @@ class Follower:
 
     async def _list(self) -> Listed:
         objects: list[Tree] = []
-        more = ""
-        while True:
-            page = {"limit": str(PAGE), "continue": more} if more else {"limit": str(PAGE)}
-            tree = await self._client.get(self._path, {**self._query, **page})
-            objects += (self._trim(mapping(item)) for item in sequence(tree.get("items")))
-            more = text(at(tree, ("metadata", "continue")))
-            if not more:
-                break
+        tree: Tree = {}
+        async with aclosing(pages(self._client, self._path, self._query)) as found:
+            async for tree in found:
+                objects += (self._trim(mapping(item)) for item in sequence(tree.get("items")))
         self._version = _version(tree)
         if not self._version:
             raise MalformedError("kube.answer.syntax", "expected a list with a resourceVersion", where=self._path)

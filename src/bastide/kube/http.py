@@ -6,6 +6,7 @@
 import asyncio
 import http.client
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -94,6 +95,8 @@ class Http:
         access = self._access
         if access.tls is None:
             return http.client.HTTPConnection(access.host, access.port, timeout=seconds)
+        if access.server_name:
+            return _NamedConnection(access.host, access.port, seconds, access.tls, access.server_name)
         return http.client.HTTPSConnection(access.host, access.port, timeout=seconds, context=access.tls)
 
     def _send(self, connection: http.client.HTTPConnection, request: Request) -> http.client.HTTPResponse:
@@ -112,6 +115,19 @@ class Http:
             if response.length:
                 raise UnavailableError("kube.unavailable", "the answer ends before its end", where=request.path)
         return _answer(response, body)
+
+
+class _NamedConnection(http.client.HTTPConnection):
+    """TLS with a server whose certificate has another name than the one we reach it by (``tls-server-name``)."""
+
+    def __init__(self, host: str, port: int, seconds: float, tls: ssl.SSLContext, name: str) -> None:
+        super().__init__(host, port, timeout=seconds)
+        self._tls = tls
+        self._name = name
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
 
 
 class _Worker:

@@ -101,14 +101,25 @@ class ReadyRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """All rules of a policy by section."""
+    """All rules of a policy by section.
+
+    Attributes:
+        sections: the rules.
+        reads: the types of the claims that conditions ask for; None when one may ask for claims of any type. Two sets
+            of claims with the same types in the same order, in which all claims of these types are equal, are decided
+            alike, to the last word of the trace: claims of other types are counted, and never looked at.
+    """
 
     sections: Mapping[SectionKind, tuple[ReadyRule, ...]]
+    reads: frozenset[str] | None
 
     @classmethod
     def of(cls, policy: Policy) -> "Program":
         """Make ready; raises nothing for a policy that ``parse`` gave."""
-        return cls(sections={kind: tuple(map(ReadyRule.of, policy.rules(kind))) for kind in SectionKind})
+        sections = {kind: tuple(map(ReadyRule.of, policy.rules(kind))) for kind in SectionKind}
+        kinds = [one.kind for rules in sections.values() for rule in rules for one in rule.conditions]
+        named = [kind for kind in kinds if kind is not None]
+        return cls(sections=sections, reads=frozenset(named) if len(named) == len(kinds) else None)
 
 
 def _split(properties: tuple[PropertyCondition, ...]) -> tuple[str | None, tuple[PropertyCondition, ...]]:

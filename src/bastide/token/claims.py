@@ -25,6 +25,9 @@ SIMULATION_CLAIM = "x-bastide-simulation"
 DRAFT_CLAIM = "x-bastide-draft"
 PROFILE_CLAIM = "x-bastide-profile"
 EVIDENCE_CLAIM = "x-bastide-evidence"
+REPORT_DATA_CLAIM = "x-ms-sgx-report-data"
+BOUND_CLAIMS = frozenset({EVIDENCE_CLAIM, REPORT_DATA_CLAIM})
+"""Those of ``incoming_claims`` and ``evidence_json`` that tell what data an enclave has bound to its report."""
 
 DEPRECATED_POLICY_CLAIMS = ("is-debuggable", "product-id", "sgx-mrenclave", "sgx-mrsigner", "svn", "tee")
 """Names that a policy may issue at the top level of the token; any other goes under ``x-ms-policy``."""
@@ -134,44 +137,62 @@ class TokenFrame:
     draft: bool = False
 
 
-def sgx_claims(
-    *,
-    frame: TokenFrame,
+def enclave_claims(
     report: ReportBody,
-    collateral: CollateralHashes,
     tcb: TcbFacts,
+    *,
     policy_hash: str,
     issued: Sequence[tuple[str, Scalar]] = (),
+    policy_signer: Mapping[str, Json] | None = None,
+) -> dict[str, Json]:
+    """What the tokens of one enclave have in common, whatever data it has bound to its report.
+
+    Args:
+        report: a report body of it; the claim of report data is this one's.
+        tcb: TCB facts.
+        policy_hash: of the policy that decided.
+        issued: claims that the policy issued, in order; a name with several values becomes an array.
+        policy_signer: members ``kty`` and ``x5c`` of whoever signed the policy.
+    """
+    claims: dict[str, Json] = {
+        **evidence_claims(report),
+        **tcb_claims(tcb),
+        **({} if policy_signer is None else {"x-ms-policy-signer": dict(policy_signer)}),
+        **_policy_claims(issued),
+        "x-ms-policy-hash": policy_hash,
+        "x-ms-ver": CLAIMS_VERSION,
+    }
+    return dict(sorted(claims.items()))
+
+
+def sgx_claims(
+    common: Mapping[str, Json],
+    *,
+    frame: TokenFrame,
+    report_data: bytes,
+    collateral: CollateralHashes,
     runtime: RuntimeData | None = None,
     init_time: RuntimeData | None = None,
-    policy_signer: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
     """The body of a token, keys in alphabetical order.
 
     Args:
+        common: of ``enclave_claims``.
         frame: issuer, times, id.
-        report: the quote's report body.
+        report_data: of this report, 64 bytes.
         collateral: hashes of what was used.
-        tcb: TCB facts.
-        policy_hash: of the policy that decided.
-        issued: claims that the policy issued, in order; a name with several values becomes an array.
         runtime: runtime data, its hash already compared with the report.
         init_time: data of the enclave's start, their hash already compared with the report; shown when they are JSON.
-        policy_signer: members ``kty`` and ``x5c`` of whoever signed the policy.
     """
     hashes: dict[str, Json] = {name: getattr(collateral, name) for name in _HASHES}
     claims: dict[str, Json] = {
+        **common,
         **_frame_claims(frame),
-        **evidence_claims(report),
-        **tcb_claims(tcb),
         **_runtime_claims(runtime),
         **_init_time_claims(init_time),
-        **({} if policy_signer is None else {"x-ms-policy-signer": dict(policy_signer)}),
-        **_policy_claims(issued),
+        REPORT_DATA_CLAIM: report_data.hex(),
         "maa-attestationcollateral": hashes,
-        "x-ms-policy-hash": policy_hash,
         "x-ms-sgx-collateral": hashes,
-        "x-ms-ver": CLAIMS_VERSION,
     }
     return dict(sorted(claims.items()))
 
@@ -184,7 +205,7 @@ def evidence_claims(report: ReportBody) -> dict[str, Scalar]:
         "x-ms-sgx-mrenclave": report.mr_enclave.hex(),
         "x-ms-sgx-mrsigner": report.mr_signer.hex(),
         "x-ms-sgx-product-id": report.isv_prod_id,
-        "x-ms-sgx-report-data": report.report_data.hex(),
+        REPORT_DATA_CLAIM: report.report_data.hex(),
         "x-ms-sgx-svn": report.isv_svn,
     }
     if AttributeFlags.KSS in report.attributes.flags:

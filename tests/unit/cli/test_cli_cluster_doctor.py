@@ -79,6 +79,7 @@ def test_the_overview_as_json(doctor: Doctor) -> None:
     assert tree["signerGate"]["mode"] == "enforce"
     assert {one["name"] for one in tree["webhooks"]} == {
         "mutate.pods.bastide.dev",
+        "mutate.quotas.bastide.dev",
         "validate.pods.bastide.dev",
         "privileged.pods.bastide.dev",
         "warn.workloads.bastide.dev",

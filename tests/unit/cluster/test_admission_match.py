@@ -11,6 +11,8 @@ from bastide.cluster.admission.match import (
     IS_SGX_POD,
     IS_SGX_WORKLOAD,
     MATTERS,
+    NAMES_OLD_EPC,
+    QUOTA_MATTERS,
     SGX_NAME,
 )
 from bastide.pods.hostpaths import guarded_relation
@@ -104,7 +106,7 @@ def test_pod_webhooks_fail_closed_for_sgx_pods_outside_kube_system_and_the_relea
     assert mutating["webhooks"][0]["reinvocationPolicy"] == "IfNeeded"
     assert mutating["webhooks"][0]["sideEffects"] == "NoneOnDryRun"
     assert all(one["failurePolicy"] == "Ignore" for one in workloads["webhooks"])
-    assert len({one["name"] for tree in (mutating, validating, workloads) for one in tree["webhooks"]}) == 4
+    assert len({one["name"] for tree in (mutating, validating, workloads) for one in tree["webhooks"]}) == 5
 
 
 def test_privileged_pods_are_kept_out_without_us_only_where_policy_refuses_them():
@@ -119,7 +121,7 @@ def test_privileged_pods_are_kept_out_without_us_only_where_policy_refuses_them(
 
 
 def test_the_bundle_is_written_only_where_it_is_known():
-    assert json.dumps(webhook_configurations(SETTINGS)).count('"caBundle": "UEVN"') == 4
+    assert json.dumps(webhook_configurations(SETTINGS)).count('"caBundle": "UEVN"') == 5
     without = WebhookSettings(name="b", service="s", namespace="n")
     assert "caBundle" not in json.dumps(webhook_configurations(without))
 
@@ -135,3 +137,13 @@ def test_the_guard_policy_knows_namespaces_and_refuses_what_could_break_out_of_i
     assert binding["spec"] == {"policyName": "g", "validationActions": ["Deny"]}
     with pytest.raises(ValueError, match="names of namespaces"):
         guard_policy("g", namespace="n", provision=["x'] || true || ['"], exempt=[])
+
+
+def test_the_webhook_for_quotas_fails_closed_and_sees_only_those_with_old_names():
+    webhook = webhook_configurations(SETTINGS)[0]["webhooks"][1]
+    assert webhook["failurePolicy"] == "Fail"
+    assert [rule["resources"] for rule in webhook["rules"]] == [["resourcequotas"]]
+    assert [one["expression"] for one in webhook["matchConditions"]] == [NAMES_OLD_EPC, QUOTA_MATTERS]
+    old = [dialect for dialect in DIALECTS if dialect.counts_epc and dialect.canonical != dialect.resource]
+    assert len(old) == 4
+    assert re.findall(r"'requests[.](.*?)'", NAMES_OLD_EPC) == [dialect.resource for dialect in old]

@@ -77,7 +77,7 @@ def test_beyond_a_size_the_oldest_go_first():
 
 
 def test_all_pages_of_pods_are_looked_at(monkeypatch):
-    monkeypatch.setattr("bastide.cluster.controller.expiry.PAGE", 2)
+    monkeypatch.setattr("bastide.kube.paging.PAGE", 2)
     pods = [pod(container(image=f"reg.example/app@{digest(number)}")) for number in range(5)]
     assert swept([timedelta(days=80)] * 6, pods=pods) == [0, 1, 2, 3, 4]
 

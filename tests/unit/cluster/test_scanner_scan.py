@@ -332,6 +332,17 @@ def test_an_enclave_that_cannot_be_read_is_told_with_whoever_signed_it(registry,
     assert enclave.blocks
 
 
+def test_a_registry_that_says_another_type_fails_for_itself_and_not_for_the_image(registry, tmp_path):
+    """Else whoever mirrors an image and lies about its type would have it refused everywhere for an hour."""
+    name = registry.put(_image())
+    kind, raw = registry.documents[name]
+    registry.documents[name] = (OCI_INDEX, raw)
+    report = _scan(registry, name, tmp_path)
+    assert kind != OCI_INDEX
+    assert _code(report) == "scanner.registry.content-type"
+    assert is_of_the_place(report.failure)
+
+
 # Statements
 
 

@@ -141,6 +141,8 @@ def test_a_server_of_another_ca_or_name_is_not_talked_to(tmp_path, pki, host, ow
         f"{{{_CONTEXT}, clusters: [], users: []}}",
         f"{{{_CONTEXT}, clusters: [{{name: k, cluster: {{server: 'ftp://x'}}}}], users: [{{name: u, user: {{}}}}]}}",
         f"{{{_CONTEXT}, {_CLUSTER}, users: [{{name: u, user: {{exec: {{command: sh}}}}}}]}}",
+        f"{{{_CONTEXT}, {_CLUSTER}, users: [{{name: u, user: {{auth-provider: {{name: gcp}}}}}}]}}",
+        f"{{{_CONTEXT}, {_CLUSTER}, users: [{{name: u, user: {{token: 'tökén'}}}}]}}",
         f"{{{_CONTEXT}, {_CLUSTER}, users: [{{name: u, user: {{client-certificate: /nowhere}}}}]}}",
         f"{{{_CONTEXT}, {_CLUSTER}, users: [{{name: u, user: {{client-certificate-data: '*'}}}}]}}",
     ],

@@ -37,7 +37,8 @@ def test_each_old_name_is_counted_in_bytes(entry, amount):
 
 
 @pytest.mark.parametrize(
-    "hard", [{}, {"pods": "3"}, {COUNTED: "10Mi"}, {"requests.sgx.intel.com/enclave": "4"}, {"requests.sgx.k8s.io/sgx": 1}]
+    "hard",
+    [{}, {"pods": "3"}, {COUNTED: "10Mi"}, {"requests.sgx.intel.com/enclave": "4"}, {"requests.sgx.k8s.io/sgx": 1}],
 )
 def test_quotas_without_old_names_of_epc_are_left_alone(hard):
     assert keep_in_step(quota(**hard)) == ()

@@ -16,6 +16,7 @@ from bastide.token.claims import (
     Scalar,
     TcbFacts,
     TokenFrame,
+    enclave_claims,
     evidence_claims,
     evidence_json,
     incoming_claims,
@@ -54,15 +55,9 @@ def _claims(
     runtime: RuntimeData | None = None,
     issued: tuple[tuple[str, Scalar], ...] = (),
 ) -> dict[str, Json]:
-    return sgx_claims(
-        frame=_FRAME,
-        report=report or report_body(),
-        collateral=_HASHES,
-        tcb=tcb,
-        policy_hash="hash",
-        issued=issued,
-        runtime=runtime,
-    )
+    body = report or report_body()
+    common = enclave_claims(body, tcb, policy_hash="hash", issued=issued)
+    return sgx_claims(common, frame=_FRAME, report_data=body.report_data, collateral=_HASHES, runtime=runtime)
 
 
 def test_builds_the_whole_claim_set_in_alphabetical_order() -> None:
@@ -220,13 +215,13 @@ def test_claim_sets_of_recorded_tokens_come_out_the_same() -> None:
 
 
 def _replay(one: Attestation) -> dict[str, Json]:
+    report = Quote.parse(one.quote).report_body
+    issued = [(name, one.claims[name]) for name in DEPRECATED_POLICY_CLAIMS if name in one.claims]
     return sgx_claims(
+        enclave_claims(report, _TCB, policy_hash=one.claims["x-ms-policy-hash"], issued=issued),
         frame=_FRAME,
-        report=Quote.parse(one.quote).report_body,
+        report_data=report.report_data,
         collateral=_HASHES,
-        tcb=_TCB,
-        policy_hash=one.claims["x-ms-policy-hash"],
-        issued=[(name, one.claims[name]) for name in DEPRECATED_POLICY_CLAIMS if name in one.claims],
         runtime=RuntimeData.parse(one.runtime_data, is_json=one.runtime_is_json),
     )
 
@@ -243,7 +238,8 @@ def _sample(name: str) -> tuple[bytes, bytes]:
 
 def test_nonce_audience_profile_and_draft_stand_in_the_token_where_they_are_given() -> None:
     frame = replace(_FRAME, nonce="n", audience="us", profile="maa", draft=True)
-    claims = sgx_claims(frame=frame, report=report_body(), collateral=_HASHES, tcb=_TCB, policy_hash="h")
+    common = enclave_claims(report_body(), _TCB, policy_hash="h")
+    claims = sgx_claims(common, frame=frame, report_data=bytes(64), collateral=_HASHES)
     told = {name: claims[name] for name in ("nonce", "aud", "x-bastide-profile", "x-bastide-draft")}
     assert told == {"nonce": "n", "aud": "us", "x-bastide-profile": "maa", "x-bastide-draft": True}
     assert {"nonce", "aud", "x-bastide-draft", "x-ms-policy-signer", "x-ms-inittime"}.isdisjoint(_claims())
@@ -251,14 +247,17 @@ def test_nonce_audience_profile_and_draft_stand_in_the_token_where_they_are_give
 
 def test_init_time_data_show_when_they_are_json_and_the_policys_signer_as_given() -> None:
     for raw, is_json, shown in ((b'{"a":1}', True, {"a": 1}), (b"bytes", False, None)):
-        claims = sgx_claims(
-            frame=_FRAME,
-            report=report_body(),
-            collateral=_HASHES,
-            tcb=_TCB,
-            policy_hash="h",
-            init_time=RuntimeData.parse(raw, is_json=is_json),
-            policy_signer={"kty": "RSA", "x5c": ["AA"]},
-        )
+        signed_by = {"kty": "RSA", "x5c": ["AA"]}
+        common = enclave_claims(report_body(), _TCB, policy_hash="h", policy_signer=signed_by)
+        data = RuntimeData.parse(raw, is_json=is_json)
+        claims = sgx_claims(common, frame=_FRAME, report_data=bytes(64), collateral=_HASHES, init_time=data)
         assert claims.get("x-ms-inittime") == shown
         assert claims["x-ms-policy-signer"] == {"kty": "RSA", "x5c": ["AA"]}
+
+
+def test_the_claims_of_an_enclave_go_with_whatever_report_data_it_has() -> None:
+    other = replace(report_body(), report_data=bytes(64))
+    common = enclave_claims(report_body(), _TCB, policy_hash="hash")
+    claims = sgx_claims(common, frame=_FRAME, report_data=other.report_data, collateral=_HASHES)
+    assert claims == _claims(report=other)
+    assert claims["x-ms-sgx-report-data"] == "00" * 64

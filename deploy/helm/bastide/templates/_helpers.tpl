@@ -250,14 +250,19 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{/* Ingress rule for who reads metrics. Called with: root, port. */}}
-{{- define "bastide.metricsIngress" -}}
+{{/* Ingress rule. Called with: peers (none: anyone), port. */}}
+{{- define "bastide.ingressFrom" -}}
 - ports:
     - {protocol: TCP, port: {{ index . 1 }}}
-  {{- with (index . 0).Values.networkPolicy.metricsFrom }}
+  {{- with index . 0 }}
   from:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end -}}
+
+{{/* Ingress rule for who reads metrics. Called with: root, port. */}}
+{{- define "bastide.metricsIngress" -}}
+{{- include "bastide.ingressFrom" (list (index . 0).Values.networkPolicy.metricsFrom (index . 1)) -}}
 {{- end -}}
 
 {{/* Certificate of a Service by cert-manager. Called with: root, component. */}}

@@ -4,11 +4,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Final, ParamSpec, TypeVar
 
 from bastide.cluster.admission.configurations import MUTATE_PATH, VALIDATE_PATH, WARN_PATH
-from bastide.cluster.admission.metrics import CONTENT_TYPE, Metrics
+from bastide.cluster.admission.metrics import Metrics
 from bastide.cluster.admission.mutate import mutate
 from bastide.cluster.admission.quotas import mutate_quota
 from bastide.cluster.admission.review import LARGEST_REVIEW, Answer, Envelope, Refusal, Refused, Review, Verb
@@ -17,12 +18,10 @@ from bastide.cluster.admission.validate import validate
 from bastide.cluster.admission.words import malformed
 from bastide.cluster.admission.workloads import advise
 from bastide.cluster.admission.world import World
+from bastide.cluster.prometheus import CONTENT_TYPE
 from bastide.cluster.resolving import Resolver
 from bastide.errors import MalformedError
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+from bastide.web.asgi import BodyError, GoneError, Receive, Scope, Send, read_body, send_whole
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -33,6 +32,11 @@ _LARGE: Final = 64 * 1024
 _LARGE_AT_ONCE: Final = 2
 
 _BODY_SECONDS: Final = 5.0
+_REASONS: Final = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestEntityTooLarge",
+    HTTPStatus.REQUEST_TIMEOUT: "Timeout",
+}
+"""As Kubernetes' Status has them."""
 _PODS: Final = (("", "pods", ""), ("", "pods", "ephemeralcontainers"))
 _QUOTAS: Final = ("", "resourcequotas", "")
 _WORKLOADS: Final = (
@@ -91,18 +95,18 @@ class App:
                 told = {"status": "not ready" if why else "ready", "reasons": why, "remarks": list(self._remarks())}
                 await _send_json(send, 503 if why else 200, told)
             case "/metrics":
-                await _send(send, 200, self._metrics.text(), CONTENT_TYPE)
+                await send_whole(send, 200, self._metrics.text(), CONTENT_TYPE)
             case _:
                 await _send_json(send, 404, _http_error(404, "NotFound", "there is nothing at this path"))
 
     async def _review(self, path: str, receive: Receive, send: Send) -> None:
         try:
-            raw = await _body(receive)
-        except _GoneError:
+            raw = await read_body(receive, largest=LARGEST_REVIEW, seconds=_BODY_SECONDS)
+        except GoneError:
             return
-        except _BadBodyError as bad:
+        except BodyError as bad:
             self._metrics.answered(path[1:], "malformed", 0.0)
-            await _send_json(send, bad.status, _http_error(bad.status, bad.reason, str(bad)))
+            await _send_json(send, bad.status, _http_error(bad.status, _REASONS[bad.status], str(bad)))
             return
         if len(raw) < _LARGE:
             await self._reviewed(path, raw, send)
@@ -121,7 +125,7 @@ class App:
             return
         answer = await self._answer(path, envelope, raw)
         self._count(path[1:], answer, time.perf_counter() - began)
-        await _send(send, 200, answer.build(envelope.uid), "application/json")
+        await send_whole(send, 200, answer.build(envelope.uid), "application/json")
 
     async def _answer(self, path: str, envelope: Envelope, raw: bytes) -> Answer:
         """Never without one: a fault of ours refuses pods, and lets workloads pass with a warning."""
@@ -198,39 +202,6 @@ async def _beside(
     return await asyncio.to_thread(work, *arguments, **named)
 
 
-class _GoneError(Exception):
-    """The client has left."""
-
-
-class _BadBodyError(Exception):
-    """A body that is not taken."""
-
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-
-
-async def _body(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _GoneError
-                part: bytes = message.get("body", b"")
-                size += len(part)
-                if size > LARGEST_REVIEW:
-                    raise _BadBodyError(413, "RequestEntityTooLarge", f"expected at most {LARGEST_REVIEW} bytes")
-                parts.append(part)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
-    except TimeoutError:
-        raise _BadBodyError(408, "Timeout", f"expected the whole body within {_BODY_SECONDS:g} s") from None
-
-
 def _http_error(status: int, reason: str, message: str) -> dict[str, object]:
     """Kubernetes' Status, for what has no uid."""
     return {
@@ -244,14 +215,4 @@ def _http_error(status: int, reason: str, message: str) -> dict[str, object]:
 
 
 async def _send_json(send: Send, status: int, tree: Mapping[str, object]) -> None:
-    await _send(send, status, json.dumps(tree).encode(), "application/json")
-
-
-async def _send(send: Send, status: int, body: bytes, kind: str) -> None:
-    headers = [
-        (b"content-type", kind.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send_whole(send, status, json.dumps(tree).encode(), "application/json")

@@ -12,11 +12,12 @@ import uvloop
 
 from bastide.cluster.admission.app import App
 from bastide.cluster.admission.configurations import WebhookSettings
-from bastide.cluster.admission.metrics import Gauge, Metrics
+from bastide.cluster.admission.metrics import Metrics
 from bastide.cluster.admission.state import ClusterState
 from bastide.cluster.admission.world import World
 from bastide.cluster.certificate_keeper import WebhookBundles
 from bastide.cluster.policy_file import PolicyFile
+from bastide.cluster.prometheus import Gauge
 from bastide.cluster.resolving import Resolver
 from bastide.cluster.scanner_port import ScannerResolver
 from bastide.cluster.serving import OwnCertificates, ServiceIdentity, server_tls

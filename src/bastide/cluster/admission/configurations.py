@@ -135,11 +135,13 @@ def guard_policy(name: str, *, namespace: str, provision: Sequence[str], exempt:
                     "expression": " || ".join(allowed),
                     "message": f"{PROVISION} is not allowed in this namespace: see spec.provision.allow of Bastide's"
                     " admission policy",
+                    "reason": "Forbidden",
                 },
                 {
                     "expression": f"!({guarded_volume('object')})",
                     "message": "a hostPath leads to SGX devices or the quoting daemon: ask for sgx.intel.com/epc, or"
                     f" annotate {QUOTE_PROVIDER}: aesmd",
+                    "reason": "Forbidden",
                 },
             ],
         },

@@ -50,9 +50,11 @@ def privileged_pod(pod: str) -> str:
 
 
 def _any_container(pod: str, condition: str) -> str:
-    """CEL: some container ``c`` meets the condition."""
+    """CEL: some container ``c`` meets the condition; of any type, for that of a quantity is unknown to the API server's
+    type checking of policies, which would warn of undefined fields."""
     one_list = (
-        "(has({pod}.spec.{kind}) && type({pod}.spec.{kind}) != null_type && {pod}.spec.{kind}.exists(c, {condition}))"
+        "(has({pod}.spec.{kind}) && type({pod}.spec.{kind}) != null_type"
+        " && dyn({pod}.spec.{kind}).exists(c, {condition}))"
     )
     return "(" + " || ".join(one_list.format(pod=pod, kind=kind, condition=condition) for kind in _LISTS) + ")"
 

@@ -1,23 +1,13 @@
 """Numbers for Prometheus, in a registry of our own: ``bastide_admission_*``."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+from bastide.cluster.prometheus import Gauge, Gauges
+
 _BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gauge:
-    """One number that is asked for at the time of the scrape."""
-
-    name: str
-    help: str
-    value: Callable[[], float | None]
 
 
 class Metrics:
@@ -29,7 +19,7 @@ class Metrics:
 
     def __init__(self, gauges: Iterable[Gauge] = ()) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Gauges(tuple(gauges)))
+        self._registry.register(Gauges("bastide_admission_", gauges))
         self._reviews = Counter(
             "bastide_admission_reviews",
             "Answers by webhook and outcome: allowed, patched, refused, retry, malformed.",
@@ -57,14 +47,3 @@ class Metrics:
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self._registry)
-
-
-class _Gauges:
-    def __init__(self, gauges: tuple[Gauge, ...]) -> None:
-        self._gauges = gauges
-
-    def collect(self) -> Iterable[Metric]:
-        for gauge in self._gauges:
-            value = gauge.value()
-            if value is not None:
-                yield GaugeMetricFamily(f"bastide_admission_{gauge.name}", gauge.help, value=value)

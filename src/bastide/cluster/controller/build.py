@@ -13,10 +13,11 @@ from typing import Final
 from bastide.cluster.controller.expiry import Expiry, ExpirySettings
 from bastide.cluster.controller.following import Following
 from bastide.cluster.controller.gatekeeper import Gatekeeper, World
-from bastide.cluster.controller.metrics import CONTENT_TYPE, Metrics
+from bastide.cluster.controller.metrics import Metrics
 from bastide.cluster.controller.queue import WorkQueue
 from bastide.cluster.controller.quotas import QuotaKeeper
 from bastide.cluster.policy_file import PolicyFile
+from bastide.cluster.prometheus import CONTENT_TYPE, Gauge
 from bastide.cluster.resolving import Resolver
 from bastide.errors import BastideError, UnavailableError
 from bastide.kube.access import ClusterAccess
@@ -93,14 +94,13 @@ class Controller:
         self._queue: WorkQueue | None = None
         self._quotas: QuotaKeeper | None = None
         self._fault = ""
-        self._metrics = Metrics(
-            {
-                "leader": ("Whether this replica leads.", lambda: float(self._election.is_leader)),
-                "gated_pods": ("Pods behind the gate, as the leader knows.", lambda: self._count(self._following)),
-                "queued_pods": ("Pods that are to be looked at.", lambda: float(len(self._queue or ()))),
-                "unreadable_signers": ("TrustedSigners that cannot be read.", self._unreadable),
-            }
+        told = (
+            ("leader", "Whether this replica leads.", lambda: float(self._election.is_leader)),
+            ("gated_pods", "Pods behind the gate, as the leader knows.", lambda: self._count(self._following)),
+            ("queued_pods", "Pods that are to be looked at.", lambda: float(len(self._queue or ()))),
+            ("unreadable_signers", "TrustedSigners that cannot be read.", self._unreadable),
         )
+        self._metrics = Metrics(Gauge(name=name, help=words, value=value) for name, words, value in told)
         self.port = 0
 
     @property

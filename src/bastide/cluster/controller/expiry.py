@@ -6,6 +6,7 @@ Nothing is lost with one: the next pod that names the image has it looked into a
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -16,8 +17,8 @@ from bastide.cluster.kept import PATHS, ReportsKept
 from bastide.errors import BastideError, ConflictError
 from bastide.kube.backoff import Backoff
 from bastide.kube.client import ApiClient, Tree, resource_path
-from bastide.kube.follow import PAGE
-from bastide.pods.tree import at, mapping, sequence, text
+from bastide.kube.paging import pages
+from bastide.pods.tree import mapping, sequence
 from bastide.units import MIB
 
 _LOG = logging.getLogger(__name__)
@@ -104,16 +105,11 @@ class Expiry:
 
     async def _used(self) -> AsyncIterator[str]:
         """Object names of the images of all pods, page by page: none of the pages is kept."""
-        more = ""
-        while True:
-            query = {"limit": str(PAGE), **({"continue": more} if more else {})}
-            tree = await self._client.get(resource_path("api", "v1", "pods"), query)
-            for pod in sequence(tree.get("items")):
-                for name in _names(mapping(pod)):
-                    yield name
-            more = text(at(tree, ("metadata", "continue")))
-            if not more:
-                return
+        async with aclosing(pages(self._client, resource_path("api", "v1", "pods"), {})) as found:
+            async for tree in found:
+                for pod in sequence(tree.get("items")):
+                    for name in _names(mapping(pod)):
+                        yield name
 
     def _superfluous(self, known: tuple[tuple[str, str, int], ...], used: set[str]) -> list[str]:
         """The oldest first; times as written compare as the times do."""

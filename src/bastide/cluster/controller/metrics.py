@@ -1,24 +1,22 @@
 """Numbers for Prometheus, in a registry of our own: ``bastide_controller_*``."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+from bastide.cluster.prometheus import Gauge, Gauges
 
 
 class Metrics:
     """What is counted.
 
     Args:
-        gauges: numbers that are asked for at the time of the scrape, by name, each with its help.
+        gauges: further numbers, each without the prefix ``bastide_controller_``.
     """
 
-    def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
+    def __init__(self, gauges: Iterable[Gauge]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Gauges(gauges))
+        self._registry.register(Gauges("bastide_controller_", gauges))
         self._decisions = Counter(
             "bastide_controller_decisions",
             "Looks at gated pods by what came of them: admit, refuse, wait.",
@@ -40,12 +38,3 @@ class Metrics:
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self._registry)
-
-
-class _Gauges:
-    def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
-        self._gauges = gauges
-
-    def collect(self) -> Iterable[Metric]:
-        for name, (explanation, value) in self._gauges.items():
-            yield GaugeMetricFamily(f"bastide_controller_{name}", explanation, value=value())

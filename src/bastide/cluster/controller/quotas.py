@@ -90,14 +90,15 @@ class QuotaKeeper:
     async def _work(self) -> None:
         while True:
             key = await self._queue.take()
+            quota = self._waiting.pop(key, None)
             try:
-                quota = self._waiting.get(key)
                 if quota is not None and self._may_act():
                     await self._mend(quota)
-                self._waiting.pop(key, None)
                 self._queue.forget(key)
             except BastideError as error:
                 _LOG.warning("quota %s: %s", key, error)
+                if quota is not None:
+                    self._waiting.setdefault(key, quota)  # unless news of it came meanwhile
                 self._queue.retry(key)
             finally:
                 self._queue.done(key)

@@ -6,21 +6,20 @@ Source: ASGI 3.0 "HTTP & WebSocket"; Kubernetes docs, "Configure Liveness, Readi
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
+from bastide.cluster.prometheus import CONTENT_TYPE
 from bastide.cluster.scanner.callers import Callers
-from bastide.cluster.scanner.metrics import CONTENT_TYPE, Metrics
+from bastide.cluster.scanner.metrics import Metrics
 from bastide.cluster.scanner.resolve import LARGEST_QUESTION, Question, Resolver
 from bastide.errors import BastideError, MalformedError, PolicyError, UnavailableError
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+from bastide.web.asgi import BodyError, GoneError, Receive, Scope, Send, read_body, send_whole
 
 RESOLVE_PATH: Final = "/v1/resolve"
 _SECONDS: Final = 5.0
 _JSON: Final = "application/json"
+_TEXT: Final = "text/plain; charset=utf-8"
 _log = logging.getLogger("bastide.scanner")
 
 
@@ -47,18 +46,20 @@ class App:
         match scope["method"], scope["path"]:
             case "POST", "/v1/resolve":
                 status, tree = await self._resolve(scope, receive)
-                await _send(send, status, json.dumps(tree).encode(), _JSON)
+                await send_whole(send, status, json.dumps(tree).encode(), _JSON)
             case _, "/v1/resolve":
-                await _send(send, 405, b'{"error":{"code":"scanner.method","message":"expected POST"}}', _JSON)
+                await send_whole(send, 405, b'{"error":{"code":"scanner.method","message":"expected POST"}}', _JSON)
             case _, "/healthz":
-                await _send(send, 200, b"ok\n", "text/plain")
+                await send_whole(send, 200, b"ok\n", "text/plain")
             case _, "/readyz":
                 fault = self._fault()
-                await _send(send, 503 if fault else 200, (fault or "ok").encode() + b"\n", "text/plain; charset=utf-8")
+                await send_whole(
+                    send, 503 if fault else 200, (fault or "ok").encode() + b"\n", "text/plain; charset=utf-8"
+                )
             case _, "/metrics":
-                await _send(send, 200, self._metrics.text(), CONTENT_TYPE)
+                await send_whole(send, 200, self._metrics.text(), CONTENT_TYPE)
             case _:
-                await _send(send, 404, b'{"error":{"code":"scanner.path","message":"no such path"}}', _JSON)
+                await send_whole(send, 404, b'{"error":{"code":"scanner.path","message":"no such path"}}', _JSON)
 
     async def _resolve(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, object]]:
         try:
@@ -97,20 +98,9 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 async def _body(receive: Receive) -> bytes:
-    body = b""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise MalformedError("scanner.question", "the question ends early")
-        body += message.get("body", b"")
-        if len(body) > LARGEST_QUESTION:
-            raise MalformedError("scanner.question", f"expected at most {LARGEST_QUESTION} bytes")
-        more = message.get("more_body", False)
-    return body
-
-
-async def _send(send: Send, status: int, body: bytes, content_type: str) -> None:
-    headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    try:
+        return await read_body(receive, largest=LARGEST_QUESTION, seconds=_SECONDS)
+    except GoneError:
+        raise MalformedError("scanner.question", "the question ends early") from None
+    except BodyError as error:
+        raise MalformedError("scanner.question", str(error)) from None

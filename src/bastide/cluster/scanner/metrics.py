@@ -8,7 +8,6 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _STEPS: Final = ("referrers", "pull", "search", "measure")
 
 

@@ -1,0 +1,67 @@
+"""What raw ASGI applications of ours do alike: read a whole body within bounds, send a whole answer.
+
+Source: ASGI 3.0 "HTTP & WebSocket".
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class BodyError(Exception):
+    """A body that is not taken: the status to answer with, and why."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class GoneError(Exception):
+    """The client has left; nobody waits for an answer."""
+
+
+async def read_body(receive: Receive, *, largest: int, seconds: float) -> bytes:
+    """The whole body.
+
+    Args:
+        receive: of the application.
+        largest: bytes.
+        seconds: for all of it.
+
+    Raises:
+        BodyError: too large, too slow.
+        GoneError: the client left.
+    """
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise GoneError
+                part: bytes = message.get("body", b"")
+                size += len(part)
+                if size > largest:
+                    raise BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {largest} bytes")
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise BodyError(HTTPStatus.REQUEST_TIMEOUT, f"expected the whole body within {seconds:g} s") from None
+
+
+async def send_whole(send: Send, status: int, body: bytes, content_type: str) -> None:
+    """Answer, and have nobody keep it."""
+    headers = [
+        (b"content-type", content_type.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
