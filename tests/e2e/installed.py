@@ -7,7 +7,7 @@ import shutil
 import ssl
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def sgx_pod(name: str, image: str, *, script: str = "sleep 100000", epc: str = "
     return pod
 
 
-def refusal(attempt: Any) -> str:
+def refusal(attempt: Callable[[], object]) -> str:
     """The API server's message of a request that has to be refused."""
     try:
         attempt()

@@ -5,8 +5,8 @@ on one core a thread gains nothing, on two the hop costs 5 to 10 % more CPU time
 since the interpreter runs one thread at a time. What takes longer, or may, goes to a thread: a platform that is new,
 collateral that must be fetched, a policy that needs many steps, much runtime data, a draft.
 
-What verdict and policy have said of an enclave is remembered while it counts (``service.Standing``): an enclave that asks
-again, with other data bound to its report, is asked for signatures and data only. A refusal is never remembered.
+What verdict and policy have said of an enclave is remembered (``service.Standing``) while it counts: an enclave that
+asks again, with other data bound to its report, is asked for signatures and data only. A refusal is never remembered.
 """
 
 import secrets

@@ -133,7 +133,7 @@ def _plugin(cluster: dict[str, object], user: dict[str, object], path: Path, *, 
             hint="give this process a service account, a tokenFile or a client certificate",
             where=str(path),
         )
-    told = {
+    told: dict[str, object] = {
         name: cluster[name] for name in ("server", "tls-server-name", "insecure-skip-tls-verify") if name in cluster
     }
     if authority := _data_or_file(cluster, "certificate-authority", path):

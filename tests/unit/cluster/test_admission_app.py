@@ -1,13 +1,15 @@
 import asyncio
 import json
 import logging
+import threading
 
 import pytest
 
 from bastide.cluster.admission import app as app_module
 from bastide.cluster.admission.app import App
-from bastide.cluster.admission.metrics import Gauge, Metrics
+from bastide.cluster.admission.metrics import Metrics
 from bastide.cluster.admission.review import LARGEST_REVIEW
+from bastide.cluster.prometheus import Gauge
 from bastide.pods.policy import AdmissionPolicy, PrivilegedPods
 from support.pods import container, pod
 from support.reviews import EPC, review_tree, world
@@ -116,6 +118,49 @@ def test_a_review_of_three_megabytes_is_answered():
         answer = Client().response(path, review_tree(crowd))
         assert not answer["allowed"]
         assert "pod.containers" in answer["status"]["message"]
+
+
+def test_large_reviews_wait_for_each_other_and_not_in_the_way_of_small_ones(monkeypatch):
+    """Twenty reviews of three megabytes at once must not use up the ten seconds of somebody else's."""
+    client = Client()
+    held, at_work, most = threading.Event(), [0], [0]
+    real = app_module.mutate
+
+    async def slow(review, *rest):
+        if review.name == "large":
+            at_work[0] += 1
+            most[0] = max(most[0], at_work[0])
+            await asyncio.to_thread(held.wait, 10)
+            at_work[0] -= 1
+        return await real(review, *rest)
+
+    monkeypatch.setattr(app_module, "mutate", slow)
+
+    async def post(tree):
+        sent, parts = [], [json.dumps(tree).encode()]
+
+        async def receive():
+            return {"type": "http.request", "body": parts.pop(), "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        await client.app({"type": "http", "method": "POST", "path": "/mutate"}, receive, send)
+        return json.loads(sent[1]["body"])["response"]
+
+    async def main():
+        padded = pod(container({EPC: "10Mi"}), annotations={"x": "y" * 100_000})
+        large = [asyncio.ensure_future(post(review_tree(padded, name="large"))) for _ in range(5)]
+        while at_work[0] < 2:
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            assert "patch" in await post(review_tree(SGX))
+        assert most[0] == 2
+        held.set()
+        assert all("patch" in one for one in await asyncio.gather(*large))
+        assert most[0] == 2
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,9 @@ def asked_over_tls(tmp_path, names, **cluster):
 
 def test_a_server_may_have_another_name_where_the_kubeconfig_says_so(tmp_path):
     asked_over_tls(tmp_path, ["api.internal"], **{"tls-server-name": "api.internal"})
-    with pytest.raises(Exception, match="(?i)certificate"):
+    with pytest.raises(Exception, match=r"(?i)certificate"):
         asked_over_tls(tmp_path, ["api.internal"])
-    with pytest.raises(Exception, match="(?i)mismatch"):
+    with pytest.raises(Exception, match=r"(?i)mismatch"):
         asked_over_tls(tmp_path, ["api.internal"], **{"tls-server-name": "api.other"})
 
 
