@@ -7,7 +7,7 @@ Source: reference attestation-service.md sections 1 to 3; codes of refusals are 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from bastide.attest.issuer import check_issuer
@@ -101,6 +101,7 @@ class Standing:
     Attributes:
         report: of the enclave.
         verdict: of quote verification.
+        issuer: whose tokens are meant; evidence and issuer agree on being a simulation.
         decision: of the policy, with the trace of its rules.
         check: the policy's answer.
         claims: what the enclave's tokens have in common.
@@ -110,6 +111,7 @@ class Standing:
 
     report: ReportBody
     verdict: Verdict
+    issuer: str
     decision: Decision
     check: Check
     claims: Mapping[str, Json]
@@ -249,29 +251,29 @@ def conclude(
         lifetime: of the token.
         terms: what the tenant wants of its tokens.
         steps: that the policy may take; when they do not do, the refusal is by ``POLICY_FAILURE``.
-        standing: what this verdict and policy have said of the enclave before, if that is lasting.
+        standing: what this verdict and policy have said of the enclave before, if that is lasting; of another verdict
+            or issuer it counts for nothing.
 
     Raises:
         ConfigError: ``attest.issuer.*``.
     """
-    check_issuer(signer.issuer, simulation=verdict.simulation)
+    if standing is None or standing.verdict is not verdict or standing.issuer != signer.issuer:
+        check_issuer(signer.issuer, simulation=verdict.simulation)
+        standing = None
     runtime, runtime_checks = _runtime(request, report)
     init_time, init_time_checks = _init_time(request, report)
     data_checks = (*runtime_checks, *init_time_checks)
     checks = (*verdict.checks, *data_checks)
-    facts = _facts(verdict)
-    if facts is None:
-        by = next(iter(verdict.refusals), _NO_REASON)
+    by = _unacceptable(verdict) if standing is None else None
+    by = by or next((check for check in data_checks if not check.ok), None)
+    if by is not None:
         return _refuse(INVALID_PARAMETER, by, checks, verdict)
-    failed = next((check for check in data_checks if not check.ok), None)
-    if failed is not None:
-        return _refuse(INVALID_PARAMETER, failed, checks, verdict)
     if standing is None:
-        incoming = _incoming(policy, report, facts, runtime, init_time)
-        decided = _decide(report, verdict, facts, incoming, policy, terms, steps, checks)
+        incoming = _incoming(policy, report, verdict, runtime, init_time)
+        decided = _decide(policy, incoming, steps)
         if isinstance(decided, Refused):
-            return decided
-        standing = decided
+            return replace(decided, verdict=verdict, checks=(*checks, *decided.checks))
+        standing = _standing(report, verdict, decided, policy, signer.issuer, terms)
     claims = sgx_claims(
         standing.claims,
         frame=TokenFrame(
@@ -293,33 +295,28 @@ def conclude(
     return Attested(token=token, claims=claims, standing=standing, checks=(*checks, standing.check))
 
 
-def _decide(
-    report: ReportBody,
-    verdict: Verdict,
-    facts: TcbFacts,
-    incoming: list[Claim],
-    policy: PolicyDocument,
-    terms: TokenTerms,
-    steps: int,
-    checks: tuple[Check, ...],
-) -> Standing | Refused:
-    """Ask the policy; ``checks`` are the questions asked before."""
+def _decide(policy: PolicyDocument, incoming: list[Claim], steps: int) -> Decision | Refused:
+    """Ask the policy; a refusal knows of nothing else."""
     try:
         decision = evaluate(policy.program, incoming, budget=steps)
     except PolicyError as error:
         by = _check_of(POLICY_FAILURE, error)
-        return _refuse(POLICY_EVALUATION_ERROR, by, (*checks, by), verdict)
-    by = _policy_check(decision)
-    if not decision.authorized:
-        return _refuse_by_policy(decision, by, (*checks, by), verdict)
+        return _refuse(POLICY_EVALUATION_ERROR, by, (by,))
+    return decision if decision.authorized else _refuse_by_policy(decision, _policy_check(decision))
+
+
+def _standing(
+    report: ReportBody, verdict: Verdict, decision: Decision, policy: PolicyDocument, issuer: str, terms: TokenTerms
+) -> Standing:
     issued = [(claim.type, claim.value) for claim in decision.issued]
-    reads = policy.program.reads
+    signed_by, reads = terms.policy_signer, policy.program.reads
     return Standing(
         report=report,
         verdict=verdict,
+        issuer=issuer,
         decision=decision,
-        check=by,
-        claims=enclave_claims(report, facts, policy_hash=policy.hash, issued=issued, policy_signer=terms.policy_signer),
+        check=_policy_check(decision),
+        claims=enclave_claims(report, _facts(verdict), policy_hash=policy.hash, issued=issued, policy_signer=signed_by),
         lasting=reads is not None and BOUND_CLAIMS.isdisjoint(reads),
     )
 
@@ -327,13 +324,20 @@ def _decide(
 _NO_REASON = Check(name="quote.verdict", ok=False, expected="a verdict that says yes", seen="one that does not")
 
 
-def _facts(verdict: Verdict) -> TcbFacts | None:
-    """What the token tells about the platform; None when the verdict is no."""
-    number = verdict.tcb_evaluation_data_number
-    if not verdict.acceptable or verdict.tcb_status is None or number is None:
+def _unacceptable(verdict: Verdict) -> Check | None:
+    """Why the verdict is no; None when it is yes."""
+    if verdict.acceptable and verdict.tcb_status is not None and verdict.tcb_evaluation_data_number is not None:
         return None
+    return next(iter(verdict.refusals), _NO_REASON)
+
+
+def _facts(verdict: Verdict) -> TcbFacts:
+    """What the token tells about the platform, once the verdict is yes."""
+    status, number = verdict.tcb_status, verdict.tcb_evaluation_data_number
+    if status is None or number is None:
+        raise ValueError("a verdict that is not acceptable has no facts")
     return TcbFacts(
-        status=verdict.tcb_status.value,
+        status=status.value,
         date=verdict.tcb_date,
         advisory_ids=verdict.advisory_ids,
         evaluation_data_number=number,
@@ -388,11 +392,12 @@ def _bound_data(name: str, raw: bytes, field: bytes, *, is_json: bool) -> tuple[
 def _incoming(
     policy: PolicyDocument,
     report: ReportBody,
-    facts: TcbFacts,
+    verdict: Verdict,
     runtime: RuntimeData | None,
     init_time: RuntimeData | None,
 ) -> list[Claim]:
     """What the policy is asked about; the evidence as JSON for those versions only that have functions for it."""
+    facts = _facts(verdict)
     claims = [
         Claim(type=name, value=value, issuer=ATTESTATION_SERVICE) for name, value in incoming_claims(report, facts)
     ]
@@ -424,13 +429,13 @@ def _refuse(code: str, by: Check, checks: tuple[Check, ...], verdict: Verdict | 
     return Refused(code=code, message=message, refused_by=by, verdict=verdict, decision=None, checks=checks)
 
 
-def _refuse_by_policy(decision: Decision, by: Check, checks: tuple[Check, ...], verdict: Verdict) -> Refused:
+def _refuse_by_policy(decision: Decision, by: Check) -> Refused:
     what = "No permit claim was issued" if decision.deciding is None else "A Deny claim was issued"
     return Refused(
         code=POLICY_EVALUATION_ERROR,
         message=f"{what}, authorization failed.",
         refused_by=by,
-        verdict=verdict,
+        verdict=None,
         decision=decision,
-        checks=checks,
+        checks=(by,),
     )

@@ -24,6 +24,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _LARGEST_TOKEN = 64 * 1024
 _LARGEST_CONFIG = 1 << 20
 _HTTPS_PORT = 443
+_UNSUPPORTED = frozenset(("auth-provider", "username", "password", "as", "as-uid", "as-groups", "proxy-url"))
 _EXEC_EXTENSION = "client.authentication.k8s.io/exec"
 _LOG = logging.getLogger(__name__)
 
@@ -106,9 +107,9 @@ def of_kubeconfig(path: Path, *, context: str = "", attended: bool = False) -> C
     cluster = _named(tree, "clusters", "cluster", text(chosen.get("cluster")), path)
     user = _named(tree, "users", "user", text(chosen.get("user")), path)
     scheme, host, port, prefix = _server(text(cluster.get("server")), path)
-    if "auth-provider" in user:
-        hint = "use exec, token, tokenFile or client-certificate"
-        raise ConfigError("kube.kubeconfig", "auth-provider is not supported", hint=hint, where=str(path))
+    for name in sorted(_UNSUPPORTED & {*user, *cluster}):
+        hint = "of a user: exec, token, tokenFile and client-certificate are"
+        raise ConfigError("kube.kubeconfig", f"{name} is not supported", hint=hint, where=str(path))
     credentials = _plugin(cluster, user, path, attended=attended)
     insecure = _insecure(cluster, path, attended=attended)
     token_file = text(user.get("tokenFile"))

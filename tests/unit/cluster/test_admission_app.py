@@ -11,6 +11,7 @@ from bastide.cluster.admission.metrics import Metrics
 from bastide.cluster.admission.review import LARGEST_REVIEW
 from bastide.cluster.prometheus import Gauge
 from bastide.pods.policy import AdmissionPolicy, PrivilegedPods
+from support.bounded import eventually
 from support.pods import container, pod
 from support.reviews import EPC, review_tree, world
 
@@ -151,8 +152,7 @@ def test_large_reviews_wait_for_each_other_and_not_in_the_way_of_small_ones(monk
     async def main():
         padded = pod(container({EPC: "10Mi"}), annotations={"x": "y" * 100_000})
         large = [asyncio.ensure_future(post(review_tree(padded, name="large"))) for _ in range(5)]
-        while at_work[0] < 2:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: at_work[0] == 2, "two are worked on")
         async with asyncio.timeout(5):
             assert "patch" in await post(review_tree(SGX))
         assert most[0] == 2

@@ -86,17 +86,23 @@ def test_it_is_asked_again_when_the_token_ends_and_not_before(plugin, tmp_path):
     assert runs() == 2
 
 
+def said(status, version=V1):
+    """Code that prints an answer."""
+    return f"print({json.dumps({'kind': 'ExecCredential', 'apiVersion': version, 'status': status})!r})"
+
+
 @pytest.mark.parametrize(
     "code",
     [
         "print('s3cret')",
         "print('[' * 100000)",
-        "print(json.dumps({'kind': 'ExecCredential', 'apiVersion': 'v1', 'status': {'token': 's3cret'}}))",
-        f"print(json.dumps({{'kind': 'ExecCredential', 'apiVersion': '{V1}', 'status': {{}}}}))",
-        f"print(json.dumps({{'kind': 'ExecCredential', 'apiVersion': '{V1}', 'status': {{'token': 's3cret\\n'}}}}))",
-        f"print(json.dumps({{'kind': 'ExecCredential', 'apiVersion': '{V1}', 'status': {{'clientKeyData': 's3cret'}}}}))",
-        f"print(json.dumps({{'kind': 'ExecCredential', 'apiVersion': '{V1}',"
-        " 'status': {'token': 's3cret', 'expirationTimestamp': 'never'}}))",
+        said({"token": "s3cret"}, version="v1"),
+        said({"token": "s3cret"}, version=BETA),
+        said({}),
+        said({"token": "s3cret\n"}),
+        said({"clientKeyData": "s3cret"}),
+        said({"token": "s3cret", "expirationTimestamp": "never"}),
+        said({"token": "s3cret", "expirationTimestamp": "2026-11-23T19:00:00"}),
         f"sys.stdout.write('s3cret' * {LARGEST_OUTPUT})",
     ],
 )

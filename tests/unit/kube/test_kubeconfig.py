@@ -95,3 +95,9 @@ def test_a_server_is_believed_unseen_only_where_the_kubeconfig_says_so_and_with_
 def test_it_is_refused_for_processes_and_where_it_contradicts_itself(tmp_path, cluster, attended):
     with pytest.raises(ConfigError, match="insecure-skip-tls-verify"):
         of_kubeconfig(kubeconfig(tmp_path, cluster=cluster), attended=attended)
+
+
+@pytest.mark.parametrize(("where", "name"), [("user", "as"), ("user", "username"), ("cluster", "proxy-url")])
+def test_what_is_not_followed_is_refused_and_not_passed_over(tmp_path, where, name):
+    with pytest.raises(ConfigError, match=f"{name} is not supported"):
+        of_kubeconfig(kubeconfig(tmp_path, **{where: {name: "x"}}), attended=True)

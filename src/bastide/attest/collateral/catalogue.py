@@ -119,6 +119,8 @@ class Catalogue:
             if isinstance(leaf, MalformedError)
             else PlatformKind(fmspc=leaf.platform.fmspc, issuer=leaf.certificate.issuer, tee=tee)
         )
+        # The bundles' own object, where it is equal: comparing a thing with itself is quick, comparing names is not.
+        kind = next((bundle.kind for bundle in self.bundles if bundle.kind == kind), kind)
         if len(self._kinds) >= _MOST_REMEMBERED:
             self._kinds = {}
         self._kinds[key] = kind
