@@ -3,4 +3,5 @@
 # Arguments go to helm: deploy/images/list.sh --values mine.yaml
 set -eu
 chart=$(cd "$(dirname "$0")/../helm/bastide" && pwd)
-"${HELM:-helm}" template bastide "$chart" "$@" | sed -n 's/^ *\(- \)\{0,1\}image: *"\{0,1\}\([^" ]*\)"\{0,1\} *$/\2/p' | sort -u
+rendered=$("${HELM:-helm}" template bastide "$chart" "$@") # by itself, so that its failure is ours
+printf '%s\n' "$rendered" | sed -n 's/^ *\(- \)\{0,1\}image: *"\{0,1\}\([^" ]*\)"\{0,1\} *$/\2/p' | sort -u

@@ -15,8 +15,8 @@ from bastide.errors import ConfigError
 from bastide.kube.access import in_cluster, of_kubeconfig
 
 if TYPE_CHECKING:
-    from bastide.cluster.resolving import Resolver
     from bastide.cluster.controller.build import Controller
+    from bastide.cluster.resolving import Resolver
 
 _FILE = click.Path(path_type=Path)
 

@@ -1,6 +1,7 @@
 """``bastide cluster metrics``: EPC as numbers for autoscalers and Prometheus."""
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -26,6 +27,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--scaler-client-ca", metavar="FILE", type=_FILE, help="KEDA must show a certificate of these.")
 @click.option("--external-api", metavar="HOST:PORT", default="", help="Serve external.metrics.k8s.io; default: not.")
 @click.option("--check-apiservice", is_flag=True, help="Say whether somebody else serves external metrics, and end.")
+@click.option("--json", "as_json", is_flag=True, help="With --check-apiservice: one JSON object on standard output.")
 @click.option(
     "--cluster-wide", metavar="NAMESPACE", multiple=True, help="Its ScaledObjects may ask about all namespaces."
 )
@@ -73,6 +75,7 @@ def command(
     *,
     scaler_tls: bool,
     check_apiservice: bool,
+    as_json: bool,
 ) -> int:
     """Tell autoscalers and Prometheus how much EPC there is, is asked for, is used and is waited for.
 
@@ -90,7 +93,8 @@ def command(
     chance = random.Random().random  # noqa: S311 - jitter, not a secret
     if check_apiservice:
         ours = build.check_apiservice(_access(kubeconfig), namespace=namespace, service=service, chance=chance)
-        click.echo("ours" if asyncio.run(ours) else "nobody's")
+        owner = "ours" if asyncio.run(ours) else "nobody's"
+        click.echo(json.dumps({"externalMetrics": owner}) if as_json else owner)
         return 0
     agents = build.AGENT_SELECTOR if agent_selector is None else agent_selector
     nodes = build.NODE_SELECTOR if node_selector is None else node_selector

@@ -159,10 +159,10 @@ def _print(screen: Screen, image: ImageReference, answer: Answer, report: ImageR
     screen.line((image.build(), "bold"))
     screen.line((f"{format_bytes(answer.pulled)} pulled; {seconds}", "dim"), indent=2)
     if report.failure:
-        screen.line(("cannot be looked into ", "bold red"), report.failure.message, indent=2)
+        screen.line(("cannot be looked into: ", "bold red"), report.failure.message, indent=2)
         screen.line((report.failure.code, "dim"), indent=4)
     for manifest in report.manifests:
-        found = f"{len(manifest.enclaves)} enclaves" if manifest.enclaves else "no enclave"
+        found = f"enclaves: {len(manifest.enclaves)}" if manifest.enclaves else "no enclave"
         screen.line(f"linux/amd64 {manifest.digest}: {found}", indent=2)
         for enclave in manifest.enclaves:
             _print_enclave(screen, enclave)

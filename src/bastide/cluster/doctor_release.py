@@ -134,7 +134,8 @@ def _webhook(configuration: str, tree: Tree, slices: Sequence[Tree] | None, now:
     elif until is not None and until < now + _SOON:
         problems.append(f"its CA {_ends(until, now)}")
     if endpoints == 0:
-        problems.append(f"no pod is ready behind service {text(service.get('name'))}: SGX pods are refused")
+        effect = "nothing is judged" if tree.get("failurePolicy") == "Ignore" else "what it would judge is refused"
+        problems.append(f"no pod is ready behind service {text(service.get('name'))}: {effect}")
     return Webhook(
         name=text(tree.get("name")),
         configuration=configuration,

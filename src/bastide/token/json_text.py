@@ -40,7 +40,7 @@ def read_json(raw: bytes, *, largest: int = LARGEST_TEXT) -> Json:
         raise _too_deep() from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors, as are our hooks' own
         raise MalformedError("token.json.syntax", f"this is not JSON in UTF-8: {str(error)[:120]}") from None
-    if raw.count(b"[") + raw.count(b"{") > DEEPEST:  # else it cannot be deeper
+    if raw.count(b"[") + raw.count(b"{") >= DEEPEST:  # else it cannot be too deep
         _check_depth(value)
     return value
 

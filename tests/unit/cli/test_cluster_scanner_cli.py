@@ -40,7 +40,7 @@ def _once(registry, reference, tmp_path, *more):
 def test_one_image_is_shown_to_people(registry, tmp_path, capsys):
     code, out = _run(capsys, *_once(registry, ":1", tmp_path))
     assert code == 0
-    for words in (IMAGE.manifest_digest, "1 enclaves", "/app/e.signed.so", "intel-sdk", "as measured", "of EPC"):
+    for words in (IMAGE.manifest_digest, "enclaves: 1", "/app/e.signed.so", "intel-sdk", "as measured", "of EPC"):
         assert words in out
     assert not list(tmp_path.iterdir())
 

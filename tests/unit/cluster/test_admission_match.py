@@ -65,6 +65,14 @@ def test_host_paths_of_others_are_not_selected(path):
     assert not _matches(GUARDED_PATH, path)
 
 
+def test_the_guards_validations_look_into_containers_without_a_type():
+    """The API server's type checking knows no field whose values are quantities: limits, requests."""
+    policy, _ = guard_policy("guard", namespace="bastide-system", provision=[], exempt=[])
+    for validation in policy["spec"]["validations"]:
+        assert not re.search(r"ontainers[.]exists", validation["expression"])
+        assert validation["reason"] == "Forbidden"
+
+
 def test_the_expressions_ask_before_they_look():
     """With Fail, an expression that fails refuses the pod: a field that may be absent is asked for by ``has``."""
     used = re.compile(r"(?<![\w.])(?:object|pod|c|v)(?:\.\w+)+")

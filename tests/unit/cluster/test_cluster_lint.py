@@ -318,3 +318,24 @@ def test_what_is_no_manifest_is_an_error_with_its_line(what: str) -> None:
         lint(text)
     assert refusal.value.code == code
     assert str(refusal.value.where).startswith("a.yaml:")
+
+
+def test_quotas_and_limit_ranges_that_name_sgx_are_told_of_with_their_lines() -> None:
+    quota = """apiVersion: v1
+kind: ResourceQuota
+metadata: {name: epc}
+spec:
+  hard:
+    requests.sgx.intel.com/sgx_epc_mem_in_MiB: 100
+---
+apiVersion: v1
+kind: LimitRange
+metadata: {name: epc}
+spec:
+  limits:
+  - type: Container
+    max:
+      sgx.intel.com/epc: 10Mi
+"""
+    found = [(one.finding.code, one.line, one.about) for one in lint_manifest(quota.encode(), "a.yaml", SETTINGS)]
+    assert found == [("quota.dialect", 6, "ResourceQuota/epc"), ("limitrange.sgx", 15, "LimitRange/epc")]

@@ -406,12 +406,15 @@ def test_the_command_says_whose_external_metrics_are_and_refuses_those_of_others
                 }
             )
         )
-        result = CliRunner().invoke(command, ["--check-apiservice", "--kubeconfig", str(config)])
+        options = ["--check-apiservice", "--kubeconfig", str(config)]
+        result = CliRunner().invoke(command, options)
+        shown = CliRunner().invoke(command, [*options, "--json"])
     if said is None:
         assert isinstance(result.exception, PolicyError)
         assert result.exception.code == "cluster.metrics.apiservice"
     else:
         assert result.output == said
+        assert json.loads(shown.output) == {"externalMetrics": said.strip()}
 
 
 def test_quantities_are_written_in_thousandths_and_rounded_up():

@@ -44,6 +44,7 @@ RIGHTS = {
         "pods: get list watch patch",
         "resourcequotas: list watch patch",
         "trustedsigners.bastide.dev enclaveimages.bastide.dev: list watch",
+        "enclaveimages.bastide.dev: delete",
         "events.events.k8s.io: create patch",
         "here leases.coordination.k8s.io [bastide-controller]: get update",
         "here leases.coordination.k8s.io: create",
@@ -260,6 +261,36 @@ def test_pull_secrets_are_read_only_where_a_namespace_grants_it() -> None:
         if tree["kind"] == "RoleBinding" and tree["metadata"]["name"] == "bastide-scanner-pull-secrets"  # type: ignore[index]
     ]
     assert bound == [("payments", "bastide-scanner-pull-secrets")]
+
+
+def test_the_quote_helper_makes_its_socket_in_a_folder_of_the_node_that_outlives_it() -> None:
+    """A container cannot remove a folder that is mounted into it; with a subPath it could make another."""
+    pod: Any = one(render(FULL), "DaemonSet", "bastide-quote-helper")["spec"]
+    spec = pod["template"]["spec"]
+    mount = next(mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == "socket")
+    assert mount == {"name": "socket", "mountPath": "/var/run/aesmd"}
+    volume = next(volume for volume in spec["volumes"] if volume["name"] == "socket")
+    assert volume["hostPath"] == {"path": "/var/run/aesmd", "type": "DirectoryOrCreate"}
+
+
+def test_only_the_namespace_of_keda_reaches_its_scaler_unless_told() -> None:
+    def peers(values: Any) -> Any:
+        policy: Any = one(render(values), "NetworkPolicy", "bastide-metrics")
+        return [rule.get("from") for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == 9112]
+
+    keda = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}
+    other = {"podSelector": {"matchLabels": {"app": "keda-operator"}}, "namespaceSelector": {}}
+    assert peers({}) == [[keda]]
+    assert peers({"networkPolicy": {"kedaFrom": [other]}}) == [[other]]
+    assert peers({"networkPolicy": {"kedaFrom": []}}) == [None]
+    assert peers({"metrics": {"keda": {"enabled": False}}}) == []
+
+
+@pytest.mark.parametrize("keda", [{}, {"tls": True, "enabled": False}], ids=["no-tls", "off"])
+def test_an_authority_for_keda_is_refused_where_nobody_would_ask_by_it(keda: Any) -> None:
+    done = template({"metrics": {"keda": {"clientCaSecret": "authority", **keda}}})
+    assert done.returncode != 0
+    assert "metrics.keda.clientCaSecret" in done.stderr
 
 
 def test_replicas_of_the_attestation_service_need_a_database() -> None:

@@ -5,7 +5,6 @@ Base64 is taken in either alphabet, with or without padding: clients differ. JSO
 Source: reference attestation-service.md section 1 (bodies), section 7 (what the clients really send).
 """
 
-import binascii
 from typing import TypeVar
 
 import msgspec
@@ -97,16 +96,34 @@ def decode(text: str, where: str) -> bytes:
     """
     plain = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
-    except (binascii.Error, ValueError):
+        # As strict as binascii's strict mode on padded text, and four times as fast: quotes are long.
+        return msgspec.convert(plain + "=" * (-len(plain) % 4), bytes)
+    except (msgspec.ValidationError, UnicodeEncodeError):
         raise MalformedError("wire.base64", "expected base64 or base64url", where=where) from None
 
 
 def _convert(raw: bytes, kind: type[_Body]) -> _Body:
+    """The body, read strictly; the usual one quickly.
+
+    msgspec takes a key twice. Each key has a colon behind it, so where there are no more colons than members were read,
+    no key came twice, nor one that nobody knows. Whatever else there is, ``read_json`` decides.
+    """
+    try:
+        quick = msgspec.json.decode(raw, type=kind)
+        if len(raw) <= LARGEST_BODY and raw.count(b":") == _members(quick):
+            return quick
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
     try:
         return msgspec.convert(read_json(raw, largest=LARGEST_BODY), kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter for half of a surrogate pair
         raise MalformedError("wire.body", str(error)) from None
+
+
+def _members(value: msgspec.Struct) -> int:
+    """How many members were read, those within others too."""
+    read = [one for one in msgspec.structs.astuple(value) if one is not None]
+    return len(read) + sum(_members(one) for one in read if isinstance(one, msgspec.Struct))
 
 
 def _request(body: AttestSgxBody | AttestOpenEnclaveBody, quote: bytes, envelope: bytes | None) -> AttestRequest:

@@ -172,6 +172,8 @@ class Wire:
         hint = None
         if isinstance(failure, ssl.SSLCertVerificationError):
             hint = "a private certificate authority is trusted with --registry-ca-cert FILE"
+        elif isinstance(failure, ssl.SSLError) and failure.reason == "WRONG_VERSION_NUMBER":
+            hint = "it does not speak TLS; list a registry of plain HTTP as --private-registry http://HOST[:PORT]"
         message = f"cannot connect: {str(failure)[:200]}"
         raise UnavailableError("scanner.http.unreachable", message, hint=hint, where=question.where)
 

@@ -81,4 +81,5 @@ async def _talk(process: asyncio.subprocess.Process, job: bytes) -> bytes:
         raw += piece
         if len(raw) > LARGEST_ANSWER:
             return b""
+    await process.wait()  # a kill right after its end would race with asyncio for its exit code
     return raw
