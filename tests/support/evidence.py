@@ -31,9 +31,9 @@ class World:
     pck_chain: bytes
     pki_state: dict[str, bytes]
 
-    def quote(self, report: ReportBody) -> Quote:
-        """A quote over ``report``, every signature good."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def quote(self, report: ReportBody, key: ec.EllipticCurvePrivateKey | None = None) -> Quote:
+        """A quote over ``report``, every signature good; by a new attestation key unless one is given."""
+        key = key or ec.generate_private_key(ec.SECP256R1())
         point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
         auth_data = bytes(32)
         qe_report = replace(

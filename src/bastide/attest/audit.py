@@ -62,7 +62,7 @@ def link(entry: Entry, head: ChainHead, at: datetime) -> AuditRecord:
             "request": entry.request,
             "seq": head.seq + 1,
             "tenant": head.tenant,
-            "time": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "time": f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z",
             "v": FORMAT,
             "writer": head.writer,
         }

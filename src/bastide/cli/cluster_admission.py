@@ -68,7 +68,7 @@ def command(
 ) -> int:
     """Answer the API server about pods that ask for SGX, until told to end.
 
-    Exit codes: 0 ended by SIGTERM or SIGINT, 2 bad input.
+    Exit codes: 0 ended by SIGTERM or SIGINT, 1 something that is needed does not answer, 2 bad input.
     """
     from bastide.cluster.admission.build import AdmissionOptions, run
 

@@ -58,6 +58,9 @@ def _nodes(screen: Screen, cluster: Cluster, nodes: Sequence[NodeState]) -> None
     if cluster.nodes is None:
         screen.line(("nodes cannot be read", "magenta"))
         return
+    if not nodes:
+        screen.line(("the cluster has no node", "bold red"))
+        return
     known = cluster.pods is not None
     rows: list[tuple[Part, ...]] = [
         (

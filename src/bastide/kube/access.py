@@ -189,7 +189,9 @@ def _config_tree(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             return mapping(yaml.safe_load(file.read(_LARGEST_CONFIG)))
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ConfigError("kube.kubeconfig", f"cannot read it: {error.strerror}", where=str(path)) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError("kube.kubeconfig", f"cannot read it: {str(error)[:200]}", where=str(path)) from None
 
 

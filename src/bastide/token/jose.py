@@ -85,12 +85,14 @@ class RsaSigner:
     certificate: x509.Certificate
     issuer: str
     kid: str = field(init=False)
+    _header: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.private_key.key_size < SMALLEST_KEY:
             message = f"expected an RSA key of at least {SMALLEST_KEY} bits, seen {self.private_key.key_size}"
             raise ConfigError("token.signer.size", message)
         object.__setattr__(self, "kid", _kid_of(self.private_key, self.certificate))
+        object.__setattr__(self, "_header", _header(self, ALGORITHM, JWT))
 
     @property
     def jwk(self) -> Jwk:
@@ -102,7 +104,7 @@ class RsaSigner:
 
         Another ``typ`` than JWT keeps what is no token (a checkpoint of an audit log) from being taken for one.
         """
-        signed = _to_be_signed(self, ALGORITHM, claims, typ)
+        signed = _to_be_signed(self._header if typ == JWT else _header(self, ALGORITHM, typ), claims)
         return _joined(signed, self.private_key.sign(signed, PKCS1v15(), SHA256()))
 
 
@@ -124,11 +126,13 @@ class EcSigner:
     certificate: x509.Certificate
     issuer: str
     kid: str = field(init=False)
+    _header: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.private_key.curve, SECP256R1):
             raise ConfigError("token.signer.size", f"expected a key on P-256, seen {self.private_key.curve.name}")
         object.__setattr__(self, "kid", _kid_of(self.private_key, self.certificate))
+        object.__setattr__(self, "_header", _header(self, EC_ALGORITHM, JWT))
 
     @property
     def jwk(self) -> Jwk:
@@ -137,7 +141,7 @@ class EcSigner:
 
     def sign(self, claims: Mapping[str, Json], *, typ: str = JWT) -> str:
         """The token, in the form of ``RsaSigner``'s; the signature is r || s (RFC 7518 section 3.4)."""
-        signed = _to_be_signed(self, EC_ALGORITHM, claims, typ)
+        signed = _to_be_signed(self._header if typ == JWT else _header(self, EC_ALGORITHM, typ), claims)
         r, s = decode_dss_signature(self.private_key.sign(signed, ECDSA(SHA256())))
         return _joined(signed, r.to_bytes(_SCALAR) + s.to_bytes(_SCALAR))
 
@@ -148,9 +152,13 @@ def _kid_of(key: RSAPrivateKey | EllipticCurvePrivateKey, certificate: x509.Cert
     return key_id(key.public_key())
 
 
-def _to_be_signed(signer: Signer, algorithm: str, claims: Mapping[str, Json], typ: str) -> bytes:
-    header: Json = {"alg": algorithm, "jku": f"{signer.issuer}/certs", "kid": signer.kid, "typ": typ}
-    return _base64url(write_json(header)) + b"." + _base64url(write_json(dict(claims)))
+def _header(signer: Signer, algorithm: str, typ: str) -> bytes:
+    """The first part of a JWS; a signer has that of its tokens at hand."""
+    return _base64url(write_json({"alg": algorithm, "jku": f"{signer.issuer}/certs", "kid": signer.kid, "typ": typ}))
+
+
+def _to_be_signed(header: bytes, claims: Mapping[str, Json]) -> bytes:
+    return header + b"." + _base64url(write_json(dict(claims)))
 
 
 def _joined(signed: bytes, signature: bytes) -> str:
@@ -166,7 +174,7 @@ def unsigned_token(claims: Mapping[str, Json], signer: Signer) -> str:
 
     Source: recorded behaviour of drafts, reference attestation-service.md section 1.
     """
-    return _joined(_to_be_signed(signer, "none", claims, JWT), b"")
+    return _joined(_to_be_signed(_header(signer, "none", JWT), claims), b"")
 
 
 def key_id(key: RSAPublicKey | EllipticCurvePublicKey) -> str:

@@ -116,7 +116,13 @@ def test_webhooks_that_cannot_judge_are_problems(
 def test_nobody_behind_the_service_is_a_problem(doctor: Doctor) -> None:
     ran = doctor(cluster(node(), ready=False))
     assert ran.code == 3
-    assert "no pod is ready behind service bastide-admission" in ran.out
+    said = " ".join(ran.out.split())
+    assert "validate.pods.bastide.dev: no pod is ready behind service bastide-admission: what it would judge is" in said
+    assert "warn.workloads.bastide.dev: no pod is ready behind service bastide-admission: nothing is judged" in said
+
+
+def test_a_cluster_without_nodes_says_so(doctor: Doctor) -> None:
+    assert "the cluster has no node" in doctor(cluster()).out
 
 
 def test_certificates_that_end_soon_are_problems(doctor: Doctor) -> None:

@@ -1,5 +1,7 @@
 """A policy made ready decides as its text says, whatever is looked up by type."""
 
+from dataclasses import replace
+
 import pytest
 
 from bastide.policy import ATTESTATION_SERVICE, DEFAULT_SGX_POLICY, Claim, PolicyDocument, evaluate, parse
@@ -56,3 +58,38 @@ def test_a_document_is_made_ready_once_and_decides_the_same() -> None:
     assert evaluate(document.program, CLAIMS) == evaluate(document.policy, CLAIMS)
     assert len(document.program.sections[SectionKind.ISSUANCE]) == 6
     assert Program.of(document.policy) == document.program
+
+
+@pytest.mark.parametrize(
+    ("rules", "reads"),
+    [
+        ("=>permit();", set()),
+        ('c:[type=="a", value==1] && [type=="b", value==c.value] => permit();', {"a", "b"}),
+        ('![type=="a"] => permit();', {"a"}),
+        ('[type=="a"] && [value==1] => permit();', None),
+        ('[type!="a"] => permit();', None),
+        ('c:[type=="a"] && [type==c.value] => permit();', None),
+    ],
+)
+def test_a_program_knows_the_types_that_its_conditions_ask_for(rules: str, reads: set[str] | None) -> None:
+    program = Program.of(parse(f"version=1.2;authorizationrules{{{rules}}};"))
+    assert program.reads == reads
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        'c:[type=="a", value==1] => add(type="n", value=c.value); [type=="n"] => permit();',
+        '[type=="a", type!="b", value=="none"] => permit();',
+        '![type=="a", value==2] => permit();',
+        'c:[type=="a"] && [type=="a", value==c.value] => permit();',
+    ],
+)
+def test_claims_that_no_condition_asks_for_change_nothing_not_even_the_trace(rules: str) -> None:
+    program = Program.of(parse(f"version=1.2;authorizationrules{{{rules}}};"))
+    others = [replace(claim, value="another") if claim.type == "b" else claim for claim in CLAIMS]
+    assert program.reads is not None
+    assert "b" not in program.reads
+    assert evaluate(program, others) == evaluate(program, CLAIMS)
+    changed = [replace(claim, value="none") if claim.type == "a" else claim for claim in CLAIMS]
+    assert evaluate(program, changed) != evaluate(program, CLAIMS)

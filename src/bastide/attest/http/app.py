@@ -18,7 +18,7 @@ from bastide.attest.http.call import Call, answer, put_call
 from bastide.attest.http.errors import ApiError, no_such_path
 from bastide.attest.http.metrics import CONTENT_TYPE, Metrics
 from bastide.attest.http.openapi import document
-from bastide.attest.http.paths import base_of, plain_path, resolve
+from bastide.attest.http.paths import base_of, resolve
 from bastide.attest.running import Service
 from bastide.attest.tenants import DEFAULT_TENANT
 from bastide.errors import BastideError, MalformedError
@@ -78,7 +78,7 @@ class App:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, track: _Track) -> None:
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        own = self._operations(plain_path(raw_path))
+        own = self._operations(raw_path)
         if own is not None:
             track.call = "operations"
             await own(scope, receive, send)
@@ -98,19 +98,19 @@ class App:
         put_call(inner, call)
         await self._router(inner, receive, send)
 
-    def _operations(self, path: str) -> Response | None:
+    def _operations(self, path: bytes) -> Response | None:
         """Answers that belong to no tenant."""
         match path:
-            case "/healthz":
+            case b"/healthz":
                 return answer({"status": "ok"})
-            case "/readyz":
+            case b"/readyz":
                 why = self._service.not_ready(self._service.clock())
                 response = answer({"status": "not ready" if why else "ready", "reasons": list(why)})
                 response.status_code = 503 if why else 200
                 return response
-            case "/metrics":
+            case b"/metrics":
                 return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
-            case "/openapi.json":
+            case b"/openapi.json":
                 return Response(self._openapi, media_type="application/json")
         return None
 

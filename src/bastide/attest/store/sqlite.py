@@ -197,7 +197,7 @@ def _guarded(work: Callable[[], _T]) -> _T:
         ) from error
 
 
-def _put_records(records: Sequence[AuditRecord]) -> tuple[str, list[_Value]]:
+def _put_records(records: Sequence[AuditRecord]) -> tuple[str, Sequence[_Value]]:
     """All of them in one statement."""
     values: list[_Value] = []
     for one in records:
@@ -206,7 +206,7 @@ def _put_records(records: Sequence[AuditRecord]) -> tuple[str, list[_Value]]:
     return f"INSERT INTO audit_record (tenant, writer, seq, body, hash) VALUES {rows}", values  # noqa: S608
 
 
-def _statement(write: Write) -> tuple[str, tuple[_Value, ...]]:
+def _statement(write: Write) -> tuple[str, Sequence[_Value]]:
     match write:
         case Setting(name=name, value=value):
             return "INSERT OR REPLACE INTO setting (name, value) VALUES (?, ?)", (name, value)
@@ -234,10 +234,7 @@ def _statement(write: Write) -> tuple[str, tuple[_Value, ...]]:
         case CertificateRemoved(tenant=tenant, thumbprint=thumbprint):
             return "DELETE FROM policy_certificate WHERE tenant = ? AND thumbprint = ?", (tenant, thumbprint)
         case AuditRecord():
-            return (
-                "INSERT INTO audit_record (tenant, writer, seq, body, hash) VALUES (?, ?, ?, ?, ?)",
-                (write.tenant, write.writer, write.seq, write.body, write.hash),
-            )
+            return _put_records([write])
         case Checkpoint():
             return (
                 "INSERT INTO audit_checkpoint (tenant, writer, seq, jws) VALUES (?, ?, ?, ?)",
