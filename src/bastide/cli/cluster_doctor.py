@@ -12,11 +12,11 @@ from bastide.cli.cluster_doctor_report import overview_json, pod_json, print_ove
 from bastide.cli.failures import EXIT_NO
 from bastide.cli.kube_access import persons_access
 from bastide.cluster.admission.subject import Subject
-from bastide.cluster.doctor import board_of, stages_of, waiting_pods
-from bastide.cluster.doctor_events import denied
-from bastide.cluster.doctor_read import Cluster, name_of, namespace_of, read_cluster, read_images
-from bastide.cluster.doctor_release import gate_of, release_problems, server_certificate_end, webhooks_of
-from bastide.cluster.doctor_stage import Stage, State
+from bastide.cluster.doctor.events import denied
+from bastide.cluster.doctor.read import Cluster, name_of, namespace_of, read_cluster, read_images
+from bastide.cluster.doctor.release import gate_of, release_problems, server_certificate_end, webhooks_of
+from bastide.cluster.doctor.stage import Stage, State
+from bastide.cluster.doctor.way import board_of, stages_of, waiting_pods
 from bastide.errors import ConfigError, MalformedError
 from bastide.kube.access import ClusterAccess
 from bastide.kube.client import ApiClient, Tree

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from datetime import datetime
 
 from bastide.cli.screen import Part, Screen
-from bastide.cluster.doctor import Waiting
-from bastide.cluster.doctor_nodes import NodeState
-from bastide.cluster.doctor_read import Cluster
-from bastide.cluster.doctor_release import Gate, Webhook
-from bastide.cluster.doctor_stage import Stage, State
+from bastide.cluster.doctor.nodes import NodeState
+from bastide.cluster.doctor.read import Cluster
+from bastide.cluster.doctor.release import Gate, Webhook
+from bastide.cluster.doctor.stage import Stage, State
+from bastide.cluster.doctor.way import Waiting
 from bastide.units import format_bytes
 
 _STYLE = {

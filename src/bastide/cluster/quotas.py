@@ -1,6 +1,6 @@
 """A ResourceQuota with old names, made to count: what admission and the controller both do to it."""
 
-from bastide.cluster.admission.subject import CHANGED_ANNOTATION
+from bastide.cluster.gate.names import CHANGED_ANNOTATION
 from bastide.pods.edit import Change
 from bastide.pods.quota import COUNTED, HARD, keep_in_step
 from bastide.pods.tree import Path, at

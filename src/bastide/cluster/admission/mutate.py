@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 from bastide.cluster.admission.review import Answer, Refusal, Refused, Review, Verb
 from bastide.cluster.admission.subject import (
-    CHANGED_ANNOTATION,
     GATES,
     Subject,
     fresh_images,
@@ -18,7 +17,7 @@ from bastide.cluster.admission.subject import (
 from bastide.cluster.admission.words import changed_words, malformed, refusal_of, warnings_of
 from bastide.cluster.admission.world import World
 from bastide.cluster.gate.images import PodImage
-from bastide.cluster.gate.names import SCHEDULING_GATE
+from bastide.cluster.gate.names import CHANGED_ANNOTATION, SCHEDULING_GATE
 from bastide.cluster.gate.pod import can_wait
 from bastide.cluster.resolving import (
     Resolved,

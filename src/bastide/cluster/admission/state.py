@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from bastide.cluster.following import FollowedKinds, keep
+from bastide.cluster.gate.names import SGX_NODES
 from bastide.cluster.kept import PATHS, GateFacts
 from bastide.errors import MalformedError
 from bastide.kube.client import ApiClient, Tree, resource_path
@@ -14,9 +15,6 @@ from bastide.kube.follow import Changed, Follower, FollowSettings, Listed
 from bastide.pods.resources import EPC, epc_of
 from bastide.pods.tree import at
 from bastide.units import Bytes
-
-SGX_NODES: Final = {"labelSelector": "bastide.dev/sgx-enabled=true"}
-"""Nodes that an agent works on: thousands of others are never listed."""
 
 _NODES: Final = "nodes"
 
@@ -72,7 +70,10 @@ class ClusterState:
         self.nodes = NodesKept()
         self._facts = GateFacts()
         self.signers, self.images, self.court = self._facts.signers, self._facts.images, self._facts.court
-        kinds = {_NODES: (resource_path("api", "v1", "nodes"), SGX_NODES), **{one: (PATHS[one], {}) for one in PATHS}}
+        kinds = {
+            _NODES: (resource_path("api", "v1", "nodes"), {"labelSelector": SGX_NODES}),
+            **{one: (PATHS[one], {}) for one in PATHS},
+        }
         self._kinds = FollowedKinds(
             {
                 name: Follower(client, path, query, chance=chance, settings=settings)

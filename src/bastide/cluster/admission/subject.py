@@ -16,8 +16,6 @@ from bastide.pods.request import SgxRequest, sgx_request
 from bastide.pods.tree import Path, at, mapping, sequence, text
 
 ANNOTATION_PREFIX: Final = "bastide.dev/"
-CHANGED_ANNOTATION: Final = f"{ANNOTATION_PREFIX}changed"
-"""On pods: what admission changed, in words."""
 
 MOST_CONTAINERS: Final = 500
 """Of one SGX pod; the kubelet runs 110 pods on a node, and an AdmissionReview has room for 50,000 containers."""

@@ -8,10 +8,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from bastide.cluster.admission.subject import CHANGED_ANNOTATION
 from bastide.cluster.controller.gated import key_of
 from bastide.cluster.controller.queue import WorkQueue
 from bastide.cluster.following import FollowedKinds
+from bastide.cluster.gate.names import CHANGED_ANNOTATION
 from bastide.cluster.quotas import quota_changes
 from bastide.errors import BastideError, ConflictError, MalformedError
 from bastide.kube.client import ApiClient, Patch, Tree, resource_path

@@ -1,4 +1,4 @@
-"""Names by which admission, controller and tests know the signer gate."""
+"""Names that the parts of the cluster side write into objects and read there."""
 
 from typing import Final
 
@@ -7,3 +7,9 @@ SCHEDULING_GATE: Final = "bastide.dev/enclave-inspection"
 
 GATE_ANNOTATION: Final = "bastide.dev/gate"
 """On pods: mode and verdict of the signer gate, in words."""
+
+CHANGED_ANNOTATION: Final = "bastide.dev/changed"
+"""On pods and quotas: what admission changed, in words."""
+
+SGX_NODES: Final = "bastide.dev/sgx-enabled=true"
+"""Label selector of the nodes on which a node agent found SGX."""

@@ -10,8 +10,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from bastide.cluster.admission.state import SGX_NODES
 from bastide.cluster.certificate_keeper import CertificateKeeper
+from bastide.cluster.gate.names import SGX_NODES
 from bastide.cluster.metrics.external.apiservice import ApiServiceBundle, check_owner
 from bastide.cluster.metrics.external.app import ExternalMetrics
 from bastide.cluster.metrics.external.callers import Believed, Reviews
@@ -35,7 +35,7 @@ from bastide.web.serving import listen
 Address = tuple[str, int]
 """Host and port; port 0 for any free one."""
 
-NODE_SELECTOR: Final = SGX_NODES["labelSelector"]
+NODE_SELECTOR: Final = SGX_NODES
 AGENT_SELECTOR: Final = "app.kubernetes.io/name=bastide,app.kubernetes.io/component=node-agent"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bastide.cluster.doctor_read import labels_of, name_of
+from bastide.cluster.doctor.read import labels_of, name_of
 from bastide.cluster.placement import Effect, Node, Placement, Pod, Requirements, Taint, Toleration, place
 from bastide.cluster.placement.affinity import Operator, Requirement, Term
 from bastide.cluster.placement.fields import amount_at

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bastide.cluster.admission.subject import CHANGED_ANNOTATION, Subject
-from bastide.cluster.doctor_events import event_about, last_warning
-from bastide.cluster.doctor_nodes import Board
-from bastide.cluster.doctor_read import Cluster, name_of, namespace_of
-from bastide.cluster.doctor_release import Gate
-from bastide.cluster.doctor_stage import MOST_LINES, Stage, State
-from bastide.cluster.gate.names import GATE_ANNOTATION, SCHEDULING_GATE
+from bastide.cluster.admission.subject import Subject
+from bastide.cluster.doctor.events import event_about, last_warning
+from bastide.cluster.doctor.nodes import Board
+from bastide.cluster.doctor.read import Cluster, name_of, namespace_of
+from bastide.cluster.doctor.release import Gate
+from bastide.cluster.doctor.stage import MOST_LINES, Stage, State
+from bastide.cluster.gate.names import CHANGED_ANNOTATION, GATE_ANNOTATION, SCHEDULING_GATE
 from bastide.cluster.gate.pod import judge_pod
 from bastide.cluster.gate.report import object_name
 from bastide.cluster.kept import Court, ReportsKept, SignersKept

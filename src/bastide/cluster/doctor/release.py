@@ -9,7 +9,7 @@ from typing import Final
 
 from cryptography import x509
 
-from bastide.cluster.doctor_read import Cluster, labels_of, name_of
+from bastide.cluster.doctor.read import Cluster, labels_of, name_of
 from bastide.errors import MalformedError
 from bastide.kube.client import Tree
 from bastide.pods.policy import DEFAULT_POLICY, AdmissionPolicy

@@ -6,8 +6,8 @@ Source: Kubernetes API reference, core/v1 and events.k8s.io/v1 Event; kube-contr
 from collections.abc import Iterator
 from typing import Final
 
-from bastide.cluster.doctor_read import Cluster, name_of
-from bastide.cluster.doctor_stage import MOST_LINES, Stage, State
+from bastide.cluster.doctor.read import Cluster, name_of
+from bastide.cluster.doctor.stage import MOST_LINES, Stage, State
 from bastide.kube.client import Tree
 from bastide.pods.tree import at, mapping, text
 
