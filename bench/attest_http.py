@@ -2,11 +2,13 @@
 
 The server runs on one core and its client on another. One row measures the service, one a bare HTTPS echo of the same
 sizes on the same server stack; CPU time is that of the whole server process, its database thread too. What nobody can
-leave out is the echo, two P-256 verifications and one token signature, all measured in the same run.
+leave out is the echo, two P-256 verifications and one token signature, all measured in the same run. PostgreSQL runs on
+the client's core, and its own CPU time is not counted; where it is not installed its row is named as skipped.
 
 ``wrk`` is used as client where it is installed, else one of our own. The open loop is always our own.
 
-    python -m bench.attest_http serve FOLDER ALGORITHM STORE CORE    (the server of one row; started by the bench)
+    python -m bench.attest_http serve FOLDER ALGORITHM STORE CORE    (the server of one row; started by the bench; STORE
+                                                                      is a name, or the URL of a database)
 """
 
 import asyncio
@@ -17,6 +19,7 @@ import json
 import os
 import re
 import resource
+import secrets
 import shutil
 import ssl
 import statistics
@@ -38,7 +41,17 @@ _GOALS = {"cpu_to_sum": 1.6, "p99_ms_at_70_percent": 20.0}
 _CONNECTIONS = 16
 _SECONDS = 4
 _WARM_UP = 1.0
-_ROWS = (("RS256", "sqlite"), ("ES256", "sqlite"), ("RS256", "memory"), ("ES256", "memory"), ("ES256", "threads"))
+_ROWS = (
+    ("RS256", "sqlite"),
+    ("ES256", "sqlite"),
+    ("ES256", "postgresql"),
+    ("RS256", "memory"),
+    ("ES256", "memory"),
+    ("ES256", "threads"),
+)
+_ON_DISK = ("sqlite", "postgresql")
+_POSTGRES = {"synchronous_commit": "on", "wal_writer_delay": "200ms", "log_statement": "none"}  # its own defaults
+_DATABASE_URL = "postgresql:"
 _PROCESS_CLOCK = 2  # CPUCLOCK_SCHED: how Linux numbers the CPU clock of another process, see clock_getcpuclockid(3)
 _FOLDER = Path(__file__).parents[1]
 _PATH = "/simulation/attest/SgxEnclave?api-version=2022-08-01"
@@ -97,18 +110,27 @@ async def _attest(folder: Path, algorithm: str, store: str) -> None:
     from bastide.attest import judging
     from bastide.attest.server import Listening, ServerOptions
     from bastide.attest.server import serve as serve_attest
+    from bastide.attest.store.databaseurl import DatabaseUrl
     from bastide.attest.store.memory import MemoryStore
+    from bastide.attest.store.opening import SharedDatabase
 
     world = _world(folder)
     if store == "threads":  # every judgement by a thread
         judging.Judge.at_once = lambda *_: None  # type: ignore[method-assign]
     tenant = folder / "default.toml"
     tenant.write_text(f'algorithm = "{algorithm}"\nlimits = {{ client = 1000000, tenant = 1000000 }}\n')
+    database = None
+    if store.startswith(_DATABASE_URL):
+        key = folder / "key"
+        key.touch(0o600)
+        key.write_bytes(secrets.token_bytes(32))
+        database = SharedDatabase(url=DatabaseUrl.parse(store), key_file=key)
     options = ServerOptions(
         host="127.0.0.1",
         port=0,
         data=folder / "data",
         collateral=folder / "collateral",
+        database=database,
         tenants={"default": tenant},
         root=world.root,
     )
@@ -116,7 +138,7 @@ async def _attest(folder: Path, algorithm: str, store: str) -> None:
     def started(listening: Listening) -> None:
         _tell(int(listening.url.split(":")[2].partition("/")[0]), str(listening.certificate))
 
-    await serve_attest(options, started, store=None if store == "sqlite" else MemoryStore())
+    await serve_attest(options, started, store=None if database or store == "sqlite" else MemoryStore())
 
 
 async def _echo(folder: Path, size: int) -> None:
@@ -146,6 +168,26 @@ def _tell(port: int, ca: str) -> None:
 
 
 # the client's side
+
+
+@contextlib.contextmanager
+def _store(name: str) -> Iterator[str | None]:
+    """What the server is told of its store: a started PostgreSQL's URL, None where that is not installed."""
+    if name != "postgresql":
+        yield name
+        return
+    sys.path.insert(0, str(_FOLDER / "tests"))
+    from support.postgres import Postgres, installed
+
+    if (programs := installed()) is None:
+        yield None
+        return
+    server = Postgres(programs)
+    try:
+        server.start(**_POSTGRES)
+        yield server.url(server.database())
+    finally:
+        server.remove()
 
 
 @contextlib.contextmanager
@@ -352,14 +394,19 @@ def attest_http() -> dict[str, object]:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[0]})
     rows: dict[str, dict[str, float]] = {}
+    skipped: list[str] = []
     azure: dict[str, float] = {}
     try:
         for algorithm, store in _ROWS:
-            with TemporaryDirectory() as name, _running(Path(name), algorithm, store, cores[-1]) as server:
-                rows[f"{algorithm} {store}"] = _row(server, Path(name), loaded=store == "sqlite")
-                if (algorithm, store) == ("RS256", "sqlite"):
-                    azure = _azure(server)
-                    size = _run(_one(server))
+            with TemporaryDirectory() as name, _store(store) as told:
+                if told is None:
+                    skipped.append(f"{algorithm} {store}: PostgreSQL is not installed")
+                    continue
+                with _running(Path(name), algorithm, told, cores[-1]) as server:
+                    rows[f"{algorithm} {store}"] = _row(server, Path(name), loaded=store in _ON_DISK)
+                    if (algorithm, store) == ("RS256", "sqlite"):
+                        azure = _azure(server)
+                        size = _run(_one(server))
         with TemporaryDirectory() as name:
             _world(Path(name))
             with _running(Path(name), "echo", str(size), cores[-1]) as server:
@@ -374,6 +421,7 @@ def attest_http() -> dict[str, object]:
         "client": "wrk" if shutil.which("wrk") else "our own",
         "goals": _GOALS,
         "rows": {key: {name: round(value, 2) for name, value in row.items()} for key, row in rows.items()},
+        "skipped": skipped,
         "echo": {name: round(value, 2) for name, value in echo.items()},
         "alone_us": {name: round(value, 1) for name, value in alone.items()},
         "azure_python_client": azure,

@@ -7,14 +7,12 @@ large the enclave is: thirty million heap pages are one run, a stack of equal pa
 Source: Intel SDM Vol. 3D, "Constructing an Enclave" (ECREATE, EADD, EEXTEND).
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from mmap import mmap
 from typing import Protocol, overload
 
-from bastide.enclave.background import BackgroundHash
 from bastide.errors import MalformedError
 from bastide.sgx.measurement import Measurement, check_ecreate
 from bastide.sgx.records import CHUNK_SIZE
@@ -51,9 +49,6 @@ MAX_RUNS = 1 << 15
 MAX_HASHED = 64 << 30
 """Bytes that measuring one enclave may hash: about a minute; an enclave of 1 TiB of heap hashes 16 GiB."""
 
-# Bytes of content from which a second thread is worth its start: putting records between them takes milliseconds.
-# Copies and pages that are only added take no time beside hashing.
-_BACKGROUND_FROM = 8 << 20
 _SLICE = 4096  # pages between two reports of progress
 _CONTENT_SLICE = 1024  # the same where content may have to be put together
 _ADD, _EXTEND = 64, 64 + CHUNK_SIZE
@@ -146,18 +141,11 @@ class EnclaveLayout:
     ) -> Measurement:
         """Fold the layout into a measurement; memory does not grow with the enclave.
 
-        Much content is hashed in a thread of its own, which has ended when this returns or raises.
-
         Args:
             sink: gets the measured stream (``.sgxs``) piece by piece.
             progress: gets the number of pages done since it was called last.
         """
-        if sum(len(run.content) for run in self.runs) < _BACKGROUND_FROM:
-            return self._folded(Measurement(sink=sink), progress)
-        with BackgroundHash(hashlib.sha256()) as sha256:
-            return self._folded(Measurement(sink=sink, sha256=sha256), progress)
-
-    def _folded(self, measurement: Measurement, progress: Callable[[int], object] | None) -> Measurement:
+        measurement = Measurement(sink=sink)
         measurement.ecreate(self.size, self.ssa_frame_size)
         for run in self.runs:
             for part in _parts(run):

@@ -6,7 +6,6 @@ Source: Intel SDM Vol. 3D, "MRENCLAVE", "ECREATE", "EADD", "EEXTEND"; the stream
 import hashlib
 import struct
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from bastide.errors import MalformedError
 from bastide.sgx.records import (
@@ -30,21 +29,11 @@ _FEW_PAGES = 4  # so few are measured page by page: a block costs more to set up
 _ECREATE_RECORD = struct.Struct("<8sIQ44x")
 
 
-class Hasher(Protocol):
-    """A running SHA-256, such as ``hashlib.sha256()``, or one that hashes beside other work."""
-
-    def update(self, piece: bytes | memoryview, /) -> None:
-        """Hash ``piece`` next; it stays as it is until ``update`` or ``digest`` is called once more."""
-
-    def digest(self) -> bytes:
-        """The digest of all pieces so far."""
-
-
 class Measurement:
     """Measures an enclave step by step, in the order in which it is built.
 
     Offsets are bytes from the enclave's base. A ``sink`` gets the measured stream (the form of ``.sgxs``)
-    piece by piece; ``sha256`` hashes it, if given in place of the usual one. The methods raise MalformedError:
+    piece by piece. The methods raise MalformedError:
     ``measurement.order`` (ECREATE is not first, or comes twice), ``measurement.ecreate`` (size is no power of two of
     at least two pages, or no SSA frame), ``measurement.offset`` (not aligned, or outside of the enclave),
     ``measurement.data`` (wrong length), ``measurement.flags`` (SECINFO.FLAGS is no 64-bit number).
@@ -52,8 +41,8 @@ class Measurement:
     Source: Intel SDM Vol. 3D, "MRENCLAVE".
     """
 
-    def __init__(self, *, sink: Callable[[bytes], object] | None = None, sha256: Hasher | None = None) -> None:
-        self._sha256 = hashlib.sha256() if sha256 is None else sha256
+    def __init__(self, *, sink: Callable[[bytes], object] | None = None) -> None:
+        self._sha256 = hashlib.sha256()
         self._size = 0
         self._sink = sink
         self._added_pages: AddedPages | None = None

@@ -7,7 +7,7 @@ import pytest
 from bastide.enclave.background import BackgroundHash
 from bastide.enclave.layout import EnclaveLayout, PageRun
 from bastide.sgx.secs import SecInfo
-from support.enclave_files import PAGE, REG_RW, PlainMeasurer
+from support.enclave_files import PAGE, REG_RW
 
 LARGE = 64 * 1024
 RUN = PageRun(offset=0, secinfo=SecInfo.of_flags(REG_RW), content=b"\1\2\3\4" * (PAGE // 4) * 3000)
@@ -81,25 +81,3 @@ def test_what_hashing_raises_comes_out_of_the_next_call() -> None:
             state.update(bytes(LARGE))
             with pytest.raises(MemoryError, match="none left"):
                 following(state)
-
-
-def test_a_large_enclave_measures_beside_as_it_measures_record_by_record() -> None:
-    assert LAYOUT.measure().digest() == PlainMeasurer(1 << 26).pages(0, REG_RW, bytes(RUN.content)).digest()
-    assert threading.active_count() == 1
-
-
-@pytest.mark.parametrize("raised", [KeyboardInterrupt, OSError])
-def test_whatever_breaks_a_measurement_off_ends_its_thread(raised: type[BaseException]) -> None:
-    def stop(done: int) -> None:
-        raise raised
-
-    with pytest.raises(raised):
-        LAYOUT.measure(progress=stop)
-    assert threading.active_count() == 1
-
-
-def test_a_small_enclave_is_measured_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bastide.enclave.layout.BackgroundHash", None)
-    run = PageRun(offset=0, secinfo=SecInfo.of_flags(REG_RW), content=b"\1" * PAGE * 1000)
-    expected = PlainMeasurer(1 << 26).pages(0, REG_RW, bytes(run.content))
-    assert EnclaveLayout(size=1 << 26, ssa_frame_size=1, runs=(run,)).measure().digest() == expected.digest()

@@ -1,5 +1,3 @@
-import hashlib
-
 import pytest
 
 from bastide.errors import MalformedError
@@ -100,37 +98,3 @@ def test_the_sink_gets_copies_that_stay() -> None:
     measurement.eadd_unmeasured_run(1 << 24, 5000, REG_RW)
     expected = PlainMeasurer(SIZE).pages(0, REG_RW, b"a" * PAGE * 130).bare(1 << 24, REG_RW, 5000)
     assert b"".join(pieces) == expected.stream
-
-
-class LateHash:
-    """Hashes a piece as late as it may: when it is given the next, or asked for the digest."""
-
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-        self._last: bytes | memoryview = b""
-
-    def update(self, piece: bytes | memoryview, /) -> None:
-        self._sha256.update(self._last)
-        self._last = piece
-
-    def digest(self) -> bytes:
-        self.update(b"")
-        return self._sha256.digest()
-
-
-def test_a_piece_stays_as_it_is_until_the_next_was_given() -> None:
-    measurement = Measurement(sha256=LateHash())
-    measurement.ecreate(SIZE, 1)
-    expected = PlainMeasurer(SIZE)
-    content = b"".join(bytes([page % 251]) * PAGE for page in range(330))
-    for offset in (0, 1 << 30):
-        measurement.add_pages(offset, REG_RX, content)
-        expected.pages(offset, REG_RX, content)
-        for letter in (b"a", b"b"):
-            measurement.add_copies(offset + (1 << 24), REG_RW, letter * PAGE, 200)
-            expected.pages(offset + (1 << 24), REG_RW, letter * PAGE, 200)
-        measurement.eadd_unmeasured_run(offset + (1 << 25), 9000, REG_RX)
-        expected.bare(offset + (1 << 25), REG_RX, 9000)
-        measurement.eadd_unmeasured_run(offset + (1 << 27), 5, REG_RW)
-        expected.bare(offset + (1 << 27), REG_RW, 5)
-    assert measurement.digest() == expected.digest()
