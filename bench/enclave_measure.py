@@ -1,9 +1,8 @@
 """Measuring enclaves: against SHA-256 over the same stream, and against the loop per 256 bytes that signers use.
 
 Called from ``python -m bench``, or alone as ``python -m bench.enclave_measure``. The ways of the first measurement
-alternate, so that noise strikes all. Wall time and CPU time are given apart: ours hashes in a thread beside the one
-that makes the stream, so it needs a second free core to reach its wall time. ``two_threads_gain`` says whether there
-was one: 2 when both cores were free, 1 when others used one.
+alternate, so that noise strikes all. Wall time and CPU time are given apart. ``two_threads_gain`` says how free the
+machine was: 2 when both cores were, 1 when others used one.
 """
 
 import hashlib
