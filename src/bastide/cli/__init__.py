@@ -7,12 +7,12 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 import click
 
 from bastide import __version__
 from bastide.cli.failures import EXIT_BAD_INPUT, EXIT_FAULT, TRACEBACK_VARIABLE, exit_code_of, report_failure
+from bastide.cli.lazy import LazyGroup
 
 NOUNS = {
     "attest": "serve attestation; verify and export its audit log",
@@ -27,21 +27,8 @@ NOUNS = {
 """What the command can be asked about, with the help line of each: the module of that name holds the group."""
 
 
-class _LazyNouns(click.Group):
-    """Imports the module of a noun only when the noun is used: ``bastide --version`` stays quick."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(NOUNS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in NOUNS:
-            return None
-        command: click.Command = import_module(f"bastide.cli.{cmd_name}").group
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Nouns"):
-            formatter.write_dl(sorted(NOUNS.items()))
+class _LazyNouns(LazyGroup):
+    helps, section, attribute = NOUNS, "Nouns", "group"
 
 
 @click.group(cls=_LazyNouns, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,9 +3,9 @@
 One file per subcommand, imported when it is called: the webhooks need not what the scanner needs.
 """
 
-from importlib import import_module
-
 import click
+
+from bastide.cli.lazy import LazyGroup
 
 SUBCOMMANDS = {
     "admission": "serve the webhooks that check, normalise and gate SGX pods",
@@ -18,21 +18,8 @@ SUBCOMMANDS = {
 """What ``bastide cluster`` can do, with the help line of each: ``bastide.cli.cluster_<name>`` holds its command."""
 
 
-class _LazySubcommands(click.Group):
-    """Imports the module of a subcommand only when it is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(SUBCOMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in SUBCOMMANDS:
-            return None
-        command: click.Command = import_module(f"bastide.cli.cluster_{cmd_name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(SUBCOMMANDS.items()))
+class _LazySubcommands(LazyGroup):
+    helps, module = SUBCOMMANDS, "bastide.cli.cluster_{}"
 
 
 @click.group(cls=_LazySubcommands)

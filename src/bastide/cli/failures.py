@@ -8,6 +8,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
+from typing import TypeGuard
 
 import click
 
@@ -47,8 +48,8 @@ class Failure:
     """Why a command ended without an answer. The fields are the keys of the JSON object ``error``.
 
     Attributes:
-        code: stable identifier: that of the error, ``cli.usage``, ``cli.interrupted``, ``system.error`` (the operating
-            system refuses something) or ``internal.fault``.
+        code: stable identifier: that of the error, ``cli.usage``, ``cli.interrupted``, ``cli.extra`` (an optional
+            package is absent), ``system.error`` (the operating system refuses something) or ``internal.fault``.
         message: one sentence.
         hint: what to do; may be empty.
         where: field, ``file:line`` or offset; may be empty.
@@ -68,6 +69,12 @@ class Failure:
             return cls(code="cli.usage", message=error.format_message(), hint=_usage_hint(error))
         if isinstance(error, click.Abort):
             return cls(code="cli.interrupted", message="interrupted")
+        if _is_missing_extra(error):
+            return cls(
+                code="cli.extra",
+                message=f"this command needs the package {error.name!r}, which is not installed",
+                hint="pip install 'bastide[node,service,enclave]' in this environment; the container image has all",
+            )
         if isinstance(error, OSError):
             message = f"the operating system refuses: {error}"[:_LONGEST_SHOWN]
             return cls(code="system.error", message=message, hint=f"{TRACEBACK_VARIABLE}=1 shows what was tried")
@@ -81,7 +88,7 @@ class Failure:
 
 def exit_code_of(error: Exception) -> int:
     """The exit code that an exception ends in; what is not known is an internal fault."""
-    if isinstance(error, click.ClickException):
+    if isinstance(error, click.ClickException) or _is_missing_extra(error):
         return EXIT_BAD_INPUT
     return next((code for family, code in EXIT_CODES.items() if isinstance(error, family)), EXIT_FAULT)
 
@@ -105,6 +112,11 @@ def report_failure(error: Exception, *, as_json: bool, with_traceback: bool) -> 
     click.echo(printable(f"bastide: {place}{failure.message} [{failure.code}]"), err=True)
     if failure.hint:
         click.echo(printable(f"  hint: {failure.hint}"), err=True)
+
+
+def _is_missing_extra(error: Exception) -> TypeGuard[ModuleNotFoundError]:
+    """Whether an optional package of somebody else is absent; a module of ours that is absent is a fault."""
+    return isinstance(error, ModuleNotFoundError) and bool(error.name) and not str(error.name).startswith("bastide")
 
 
 def _usage_hint(error: click.ClickException) -> str:

@@ -35,7 +35,7 @@ def read_json(raw: bytes, *, largest: int = LARGEST_TEXT) -> Json:
     if len(raw) > largest:
         raise MalformedError("token.json.size", f"expected at most {largest} bytes of JSON, seen {len(raw)}")
     try:
-        value: Json = _STRICT.decode(raw.decode())
+        value: Json = STRICT_DECODER.decode(raw.decode())
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors, as are our hooks' own
@@ -76,7 +76,8 @@ def _finite(text: str) -> float:
     return number
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
+STRICT_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
+"""Reads JSON as it is specified: no key twice, no NaN, no number beyond a double. Raises ValueError, RecursionError."""
 
 
 def _check_depth(value: Json) -> None:

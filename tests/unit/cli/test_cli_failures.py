@@ -1,7 +1,7 @@
 import click
 import pytest
 
-from bastide import cli
+from bastide.cli import lazy
 from bastide.cli.failures import EXIT_CODES, exit_code_of
 from bastide.errors import (
     BastideError,
@@ -23,7 +23,7 @@ def ending_in(monkeypatch: pytest.MonkeyPatch, error: BaseException, *arguments:
     def group(rest: tuple[str, ...]) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "import_module", lambda _: type("Noun", (), {"group": group}))
+    monkeypatch.setattr(lazy, "import_module", lambda _: type("Noun", (), {"group": group}))
     return bastide("lab", *arguments)
 
 

@@ -8,17 +8,17 @@ k8s.io/apiserver ``pkg/endpoints/filters/warning.go`` (256 and 4096 characters);
 """
 
 import json
-import math
 import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NoReturn
+from typing import Final
 
 from bastide.errors import MalformedError
 from bastide.kube.json_patch import Operation
 from bastide.pods.tree import Path, at, shape_of, text
+from bastide.token.json_text import STRICT_DECODER
 
 API_VERSION: Final = "admission.k8s.io/v1"
 KIND: Final = "AdmissionReview"
@@ -259,9 +259,7 @@ def _status(refusal: Refusal) -> dict[str, object]:
 
 def _read(raw: bytes) -> object:
     try:
-        tree: object = json.loads(
-            raw.decode(), object_pairs_hook=_members, parse_constant=_no_constant, parse_float=_finite
-        )
+        tree: object = STRICT_DECODER.decode(raw.decode())
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors, as are our hooks' own
@@ -278,24 +276,6 @@ def _read(raw: bytes) -> object:
         if not level:
             return tree
     raise _too_deep()
-
-
-def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("an object has the same key twice")
-    return members
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(written: str) -> float:
-    number = float(written)
-    if not math.isfinite(number):
-        raise ValueError("a number is too large")
-    return number
 
 
 def _too_deep() -> MalformedError:
