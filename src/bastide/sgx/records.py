@@ -8,10 +8,9 @@ Source: Intel SDM Vol. 3D, "EADD", "EEXTEND".
 """
 
 import struct
-from collections import deque
 from collections.abc import Iterator
-from io import BytesIO
 
+from bastide.sgx.scatter import Slots, Source
 from bastide.units import PAGE_SIZE
 
 CHUNK_SIZE = 256
@@ -91,13 +90,18 @@ class MeasuredPages(_Block):
     _LOW = 2  # bytes of an offset that are the same in every block; the next counts 16 pages
 
     def __init__(self) -> None:
-        super().__init__(self.PAGES, bytearray(b"".join(map(_empty_page, range(self.PAGES)))))
+        raw = bytearray(b"".join(map(_empty_page, range(self.PAGES))))
+        super().__init__(self.PAGES, raw)
         starts = [RECORD_SIZE + chunk * _EXTEND_SIZE for chunk in range(_CHUNKS)]
-        self._slots = [
-            self._view[place : place + CHUNK_SIZE]
-            for page in range(self.PAGES)
-            for place in (page * _PAGE_SIZE + start + RECORD_SIZE for start in starts)
-        ]
+        self._slots = Slots(
+            raw,
+            start=starts[0] + RECORD_SIZE,
+            size=CHUNK_SIZE,
+            columns=_CHUNKS,
+            column_step=_EXTEND_SIZE,
+            rows=self.PAGES,
+            row_step=_PAGE_SIZE,
+        )
         # For each byte of the offset that changes: where it lies in each record of a page, over all pages.
         self._bytes = {
             index: [self._view[start + _OFFSET_AT + index :: _PAGE_SIZE] for start in (0, *starts)]
@@ -107,26 +111,22 @@ class MeasuredPages(_Block):
     def blocks(self, offset: int, flags: int, content: bytes | memoryview) -> Iterator[memoryview]:
         """The records of the whole pages in ``content``, each piece valid until the next is asked for."""
         self._set_flags(flags)
-        source = memoryview(content)
         done = 0
-        for block, first, last in self._parts(offset, len(content) // PAGE_SIZE):
-            self._move_to(block)
-            size = (last - first) * PAGE_SIZE
-            self._write(first, last, bytes(source[done : done + size]))
-            yield self._records(first, last)
-            done += size
+        with Source.of(content) as source:
+            for block, first, last in self._parts(offset, len(content) // PAGE_SIZE):
+                self._move_to(block)
+                self._slots.fill(first, source, done, last - first)
+                yield self._records(first, last)
+                done += (last - first) * PAGE_SIZE
 
     def copies(self, offset: int, flags: int, page: bytes, count: int) -> Iterator[memoryview]:
         """The records of ``count`` equal pages, such as a stack; the content is written once."""
         self._set_flags(flags)
-        self._write(0, self.PAGES, page * self.PAGES)
+        with Source.of(page * self.PAGES) as source:
+            self._slots.fill(0, source, 0, self.PAGES)
         for block, first, last in self._parts(offset, count):
             self._move_to(block)
             yield self._records(first, last)
-
-    def _write(self, first: int, last: int, content: bytes) -> None:
-        """Scatter the content: reading into one slot after the other takes no step of Python per chunk."""
-        deque(map(BytesIO(content).readinto, self._slots[first * _CHUNKS : last * _CHUNKS]), maxlen=0)
 
     def _move_to(self, block: int) -> None:
         before, after = self._first.to_bytes(8, "little"), block.to_bytes(8, "little")
