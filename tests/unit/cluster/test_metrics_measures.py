@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from bastide.cluster.metrics.measures import MeasureSettings, measures
-from bastide.cluster.metrics.question import Metric, Scope, answer, most_replicas, use
+from bastide.cluster.metrics.question import LARGEST, Metric, Scope, answer, most_replicas, use
 from bastide.cluster.metrics.selector import Selector
 from bastide.units import Bytes
 from support.epc_measures import MIB, NOW, node_tree, nodes_of, pod_tree, pods_of, reading
@@ -155,6 +155,16 @@ def test_a_pod_behind_a_scheduling_gate_is_not_pending():
 def test_wanted_is_what_is_bound_and_what_could_be():
     pods = [pod_tree("a"), pod_tree("b", node=""), pod_tree("c", "8Gi", node="")]
     assert answer(Metric.WANTED, FRONT, measured([node_tree()], pods)) == 128 * MIB
+
+
+@pytest.mark.parametrize("metric", [Metric.WANTED, Metric.REQUESTED, Metric.PENDING])
+def test_no_value_goes_beyond_what_autoscalers_count_in_64_bits(metric):
+    """Thousandths that do not fit become zero or less there: a tenant's absurd pods would scale everything down."""
+    absurd = [pod_tree(name, "4Ei", node="no-such-node") for name in "ab"]
+    absurd += [pod_tree(name, "4Ei", node="") for name in "cd"]
+    seen = measured([node_tree(epc="7Ei"), node_tree("n2", "7Ei")], absurd)
+    assert answer(metric, Scope(namespace=""), seen) == LARGEST
+    assert float(LARGEST) * 1000 < 2**63
 
 
 def test_the_most_replicas_are_those_there_are_and_those_with_room_node_by_node():

@@ -89,6 +89,18 @@ def test_a_value_of_zero_is_zero_in_both_forms():
     asking(test, IDLE)
 
 
+def test_a_value_that_does_not_fit_in_64_bits_is_the_largest_one_and_not_an_error():
+    absurd = [pod_tree(name, "7Ei", node="no-such-node") for name in "ab"]
+    metadata = {"metric": "wanted", "target": "64Mi"}
+
+    async def test(stub):
+        asked = pb.GetMetricsRequest(scaledObjectRef=ref(metadata), metricName="bastide-epc-wanted-bytes")
+        (value,) = (await stub.GetMetrics(asked, timeout=KEDA_SECONDS)).metricValues
+        assert value.metricValue == value.metricValueFloat == 2**53
+
+    asking(test, seen_with(*absurd))
+
+
 def test_what_is_not_known_is_unavailable_and_not_zero():
     async def test(stub):
         asked = pb.GetMetricsRequest(scaledObjectRef=ref(USE), metricName="bastide-epc-use")

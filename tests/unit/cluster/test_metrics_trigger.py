@@ -41,6 +41,7 @@ def test_a_trigger_says_metric_target_and_pods():
         ({"selector": ""}, "metadata.selector"),
         ({"namespaces": "all"}, "metadata.namespaces"),
         ({"namespaces": "other"}, "metadata.namespaces"),
+        ({"metric": "wanted", "target": "9Pi"}, "metadata.target"),
         ({"activation": "1"}, "metadata.activation"),
         ({"maximum": "20"}, "metadata.maximum"),
         ({"traget": "0.7"}, "metadata.metadata"),

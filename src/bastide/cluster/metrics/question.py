@@ -12,10 +12,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 from itertools import chain
+from typing import Final
 
 from bastide.cluster.metrics.model import ClusterMeasures, EpcPod, PendingPod, PodMeasure
 from bastide.cluster.metrics.selector import Selector
 from bastide.units import Bytes
+
+LARGEST: Final = 1 << 53
+"""Of any value; more is cut off. Autoscalers count thousandths in 64 bits, where what does not fit becomes zero or
+negative, and replicas go to their minimum. Doubles hold it exactly."""
 
 
 class Metric(StrEnum):
@@ -58,12 +63,17 @@ class Scope:
 
 
 def answer(metric: Metric, scope: Scope, seen: ClusterMeasures) -> Fraction | None:
-    """The value of a metric over the pods of ``scope``; None where it is not known."""
+    """The value of a metric over the pods of ``scope``, at most ``LARGEST``; None where it is not known."""
+    value = _answer(metric, scope, seen)
+    return None if value is None else min(value, Fraction(LARGEST))
+
+
+def _answer(metric: Metric, scope: Scope, seen: ClusterMeasures) -> Fraction | None:
     match metric:
         case Metric.USE:
             return use(scope.bound(seen), target=None)
         case Metric.PENDING:
-            return Fraction(min(pending_bytes(scope.pending(seen)), seen.allocatable or _ENDLESS))
+            return Fraction(min(pending_bytes(scope.pending(seen)), seen.allocatable or LARGEST))
         case Metric.WANTED:
             return Fraction(wanted_bytes(scope, seen))
         case Metric.REQUESTED:
@@ -75,9 +85,6 @@ def answer(metric: Metric, scope: Scope, seen: ClusterMeasures) -> Fraction | No
         case Metric.MOST_REPLICAS:
             most = most_replicas(scope, seen)
             return None if most is None else Fraction(most)
-
-
-_ENDLESS = 1 << 62
 
 
 def use(pods: Iterable[PodMeasure], *, target: Fraction | None) -> Fraction | None:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Final
 
 from bastide.cluster.metrics.model import ClusterMeasures
-from bastide.cluster.metrics.question import Metric, Scope, most_replicas, pending_bytes, use, wanted_bytes
+from bastide.cluster.metrics.question import LARGEST, Metric, Scope, most_replicas, pending_bytes, use, wanted_bytes
 from bastide.cluster.metrics.selector import Selector
 from bastide.errors import MalformedError, PolicyError
 from bastide.units import parse_quantity
@@ -20,7 +20,6 @@ _OF_KEDA: Final = frozenset(
 )
 _KEYS: Final = ("metric", "target", "selector", "namespaces", "activation", "maximum")
 _MOST: Final = 64
-_LARGEST: Final = 1 << 62
 _METRICS: Final = {"use": Metric.USE, "pending": Metric.PENDING, "wanted": Metric.WANTED}
 _MOST_USE: Final = 10
 
@@ -85,7 +84,8 @@ class Trigger:
         """What the autoscaler divides by the target; None where it is not known."""
         value = self._unbounded(seen)
         most = most_replicas(self.scope, seen) if self.maximum is Maximum.POOL else None
-        return value if value is None or most is None else min(value, self.target * most)
+        bound = Fraction(LARGEST) if most is None else min(self.target * most, Fraction(LARGEST))
+        return None if value is None else min(value, bound)
 
     def is_active(self, seen: ClusterMeasures) -> bool:
         """Whether there is work for a first replica.
@@ -132,7 +132,7 @@ def _scope(metric: Metric, metadata: Mapping[str, str], namespace: str, *, sees_
 def _target(metric: Metric, written: str) -> Fraction:
     amount = _amount("target", written)
     # Three decimals are what a quantity of the HorizontalPodAutoscaler can say.
-    if amount < Fraction(1, 1000) or amount > (_MOST_USE if metric is Metric.USE else _LARGEST):
+    if amount < Fraction(1, 1000) or amount > (_MOST_USE if metric is Metric.USE else LARGEST):
         wanted = f"a share of the request, 0.001 to {_MOST_USE}" if metric is Metric.USE else "bytes, such as 64Mi"
         raise _refusal("target", f"expected {wanted}, seen {written[:40]!r}")
     return amount
@@ -144,7 +144,7 @@ def _activation(metric: Metric, written: str) -> Fraction:
     if metric is Metric.USE:
         raise _refusal("activation", "a workload without pods uses nothing: its use cannot wake it")
     amount = _amount("activation", written)
-    if not 0 <= amount <= _LARGEST:
+    if not 0 <= amount <= LARGEST:
         raise _refusal("activation", f"expected bytes, such as 64Mi, seen {written[:40]!r}")
     return amount
 
