@@ -95,7 +95,10 @@ async def raw_server(answer, *, hangs=False):
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", MalformedError),
         (b"HTTP/1.1 200 OK\r\n", UnavailableError),
         (b"x" * 100_000, UnavailableError),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (5 << 20), MalformedError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * (5 << 20), MalformedError),
+        (b"HTTP/1.1 200 OK\r\n\r\nhello", MalformedError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 9\r\n\r\nhello", MalformedError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello", MalformedError),
         (b"", UnavailableError),
     ],
 )
@@ -103,6 +106,20 @@ def test_whoever_does_not_answer_as_an_agent_does_is_no_agent(answer, error):
     async def run():
         async with raw_server(answer) as port:
             with pytest.raises(error):
+                await fetch("127.0.0.1", port)
+
+    run_bounded(run)
+
+
+def test_a_page_that_breaks_off_is_no_page_on_which_the_pods_below_use_nothing():
+    whole = page(mapped={"u-1": Bytes(MIB), "u-2": Bytes(MIB)})
+    head = b"HTTP/1.1 200 OK\r\ncontent-length:%d \r\n\r\n" % len(whole)
+
+    async def run():
+        async with raw_server(head + whole) as port:
+            assert await fetch("127.0.0.1", port) == whole
+        async with raw_server(head + whole[: whole.index(b'mapped_bytes{namespace="web",pod="front-1"')]) as port:
+            with pytest.raises(UnavailableError):
                 await fetch("127.0.0.1", port)
 
     run_bounded(run)

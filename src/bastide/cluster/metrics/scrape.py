@@ -18,6 +18,7 @@ _LOG = logging.getLogger(__name__)
 LARGEST_PAGE: Final = 4 << 20
 """Bytes of an agent's page: it tells of at most some hundred pods."""
 
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
 _MOST_PODS: Final = 2048
 _LARGEST: Final = 1 << 62
 _GIVEN: Final = re.compile(rb"^# TYPE bastide_epc_(mapped|resident)_bytes gauge$", re.MULTILINE)
@@ -78,25 +79,23 @@ async def fetch(address: str, port: int) -> bytes:
             host = f"[{address}]" if ":" in address else address
             writer.write(f"GET /metrics HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
-            body = await _body(reader)
+            return await reader.readexactly(_length(head, where))
         finally:
             writer.transport.abort()
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         message = f"the agent does not answer: {str(error)[:200] or type(error).__name__}"
         raise UnavailableError("cluster.metrics.agent_down", message, where=where) from error
-    if head.split(b" ", 2)[1:2] != [b"200"] or b"transfer-encoding" in head.lower():
-        raise MalformedError("cluster.metrics.agent", f"expected a page, seen {head[:40]!r}", where=where)
-    return body
 
 
-async def _body(reader: asyncio.StreamReader) -> bytes:
-    """All up to the end of the connection: our agents close it after the page."""
-    body = b""
-    while piece := await reader.read(1 << 16):
-        body += piece
-        if len(body) > LARGEST_PAGE:
-            raise MalformedError("cluster.metrics.agent", f"expected a page of at most {LARGEST_PAGE >> 20} MiB")
-    return body
+def _length(head: bytes, where: str) -> int:
+    """Bytes of the page. It must be said: of a page that breaks off, the pods below would seem to use nothing."""
+    lengths = _LENGTH.findall(head)
+    if head.split(b" ", 2)[1:2] != [b"200"] or b"transfer-encoding" in head.lower() or len(lengths) != 1:
+        raise MalformedError("cluster.metrics.agent", f"expected a page and its length, seen {head[:40]!r}", where=where)
+    if int(lengths[0]) > LARGEST_PAGE:
+        message = f"expected a page of at most {LARGEST_PAGE >> 20} MiB"
+        raise MalformedError("cluster.metrics.agent", message, where=where)
+    return int(lengths[0])
 
 
 class Scraper:
