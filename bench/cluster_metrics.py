@@ -105,14 +105,16 @@ def _serve(nodes: int, pods: int, with_epc: int, pipe: Connection) -> None:
 
 async def _agents(port: list[int], begun: threading.Event) -> None:
     samples = "".join(
-        f'bastide_epc_mapped_bytes{{namespace="team-{at}",pod="p-{at}"}} 1.2582912e+07\n' for at in range(20)
+        f'bastide_epc_{name}_bytes{{namespace="team-{at}",pod="p-{at}"}} 1.2582912e+07\n'
+        for name in ("requested", "mapped")
+        for at in range(20)
     )
     page = f"# TYPE bastide_epc_offered_bytes gauge\n# TYPE bastide_epc_mapped_bytes gauge\n{samples}".encode()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n" + page)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
             await writer.drain()
         writer.close()
 

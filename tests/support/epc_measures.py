@@ -44,10 +44,16 @@ def pods_of(*trees):
     return [reader.read(tree) for tree in trees]
 
 
-def reading(mapped=None, resident=None, *, at=NOW, namespace="web"):
-    """What an agent read, in MiB by the name of a pod."""
+def reading(mapped=None, resident=None, *, at=NOW, namespace="web", told=None):
+    """What an agent read, in MiB by the name of a pod; ``told``: names of the pods that it knows, else it knows all."""
 
     def signal(amounts):
         return None if amounts is None else {(namespace, name): int(size * MIB) for name, size in amounts.items()}
 
-    return NodeReading(at=at, mapped=signal(mapped), resident=signal(resident))
+    pods = _Everything() if told is None else frozenset((namespace, name) for name in told)
+    return NodeReading(at=at, pods=pods, mapped=signal(mapped), resident=signal(resident))
+
+
+class _Everything(frozenset):
+    def __contains__(self, one):
+        return True

@@ -49,6 +49,14 @@ def test_a_signal_that_the_machine_does_not_give_is_absent_and_not_zero():
     assert answer(Metric.RESIDENT, FRONT, seen) is None
 
 
+def test_of_a_pod_that_the_agent_does_not_know_yet_nothing_is_known():
+    """The agent's own watch may lag, or be cut off for long: what it does not know of is not idle."""
+    usage = {"n1": reading({"p1": 48}, None, told=("p1",))}
+    seen = measured([node_tree()], [pod_tree("p1"), pod_tree("p2")], usage)
+    assert [pod.used for pod in seen.bound["web"]] == [48 * MIB, None]
+    assert answer(Metric.USE, FRONT, seen) == 2 * Fraction(48, 64)
+
+
 def test_a_pod_that_a_signal_does_not_name_has_none_of_it():
     pod = only(measured([node_tree()], [pod_tree()], {"n1": reading({}, None)}))
     assert pod.used == 0

@@ -38,6 +38,7 @@ SECRET = "/api/v1/namespaces/bastide-system/secrets/bastide-metrics-tls"
 USE = {"metric": "use", "target": "0.5", "selector": "app=front"}
 AGENT_PAGE = b"""# TYPE bastide_epc_offered_bytes gauge
 bastide_epc_offered_bytes 2.68435456e+08
+bastide_epc_requested_bytes{namespace="web",pod="p1"} 6.7108864e+07
 # TYPE bastide_epc_mapped_bytes gauge
 bastide_epc_mapped_bytes{namespace="web",pod="p1"} %d
 """

@@ -33,6 +33,7 @@ def test_what_our_exporter_writes_is_read_to_the_byte(size):
     read = read_page(page(mapped={"u-1": Bytes(size)}), at=5.0)
     assert read.mapped == {("web", "front-0"): size}
     assert (read.at, read.resident) == (5.0, None)
+    assert read.pods == {("web", "front-0"), ("web", "front-1")}
 
 
 def test_a_signal_without_any_pod_is_there_and_one_that_the_machine_does_not_give_is_not():
@@ -50,9 +51,11 @@ def test_amounts_beyond_all_measure_and_too_many_pods_are_malformed():
     head = page(mapped={})
     with pytest.raises(MalformedError):
         read_page(head + b'bastide_epc_mapped_bytes{namespace="a",pod="b"} 1e+99\n', at=0.0)
-    many = b"".join(b'bastide_epc_mapped_bytes{namespace="a",pod="p%d"} 1\n' % number for number in range(2049))
-    with pytest.raises(MalformedError):
-        read_page(head + many, at=0.0)
+    for signal in (b"mapped", b"requested"):
+        sample = b'bastide_epc_%b_bytes{namespace="a",pod="p%d"} 1\n'
+        many = b"".join(sample % (signal, number) for number in range(2049))
+        with pytest.raises(MalformedError):
+            read_page(head + many, at=0.0)
 
 
 @settings(max_examples=100)

@@ -88,8 +88,9 @@ def _free(node: EpcNode, allocated: int) -> Bytes:
 
 def _pod(pod: EpcPod, pool: str, reading: NodeReading | None, *, young: bool) -> PodMeasure:
     key = (pod.namespace, pod.name)
-    # A reading from before the pod began says nothing about it, not even that it uses nothing.
-    if reading is None or not pod.running or pod.started is None or reading.at < pod.started:
+    # A reading from before the pod began, or before the agent heard of it, says nothing, not even that it uses nothing.
+    known = reading is not None and key in reading.pods and pod.started is not None and reading.at >= pod.started
+    if reading is None or not known or not pod.running:
         return PodMeasure(pod=pod, pool=pool, mapped=None, resident=None, young=young)
     return PodMeasure(
         pod=pod, pool=pool, mapped=_amount(reading.mapped, key), resident=_amount(reading.resident, key), young=young

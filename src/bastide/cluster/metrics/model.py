@@ -60,11 +60,14 @@ class NodeReading:
 
     Attributes:
         at: when, in seconds since 1970.
-        mapped: bytes by ``(namespace, pod)``; a pod that is not named has none. None: the machine does not tell.
+        pods: ``(namespace, pod)`` of all that the agent knew of; of others it tells nothing.
+        mapped: bytes by ``(namespace, pod)``; one of ``pods`` that is not named has none. None: the machine does not
+            tell.
         resident: likewise.
     """
 
     at: float
+    pods: frozenset[tuple[str, str]]
     mapped: Mapping[tuple[str, str], int] | None
     resident: Mapping[tuple[str, str], int] | None
 

@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from bastide.cluster.metrics.model import NodeReading
@@ -23,7 +24,7 @@ _MOST_PODS: Final = 2048
 _LARGEST: Final = 1 << 62
 _GIVEN: Final = re.compile(rb"^# TYPE bastide_epc_(mapped|resident)_bytes gauge$", re.MULTILINE)
 _SAMPLE: Final = re.compile(
-    rb'^bastide_epc_(mapped|resident)_bytes\{namespace="([a-z0-9-]{1,63})",pod="([a-z0-9.-]{1,253})"\} '
+    rb'^bastide_epc_(requested|mapped|resident)_bytes\{namespace="([a-z0-9-]{1,63})",pod="([a-z0-9.-]{1,253})"\} '
     rb"(\d{1,19}(?:\.\d{1,17})?(?:e\+?\d{1,3})?)$",
     re.MULTILINE,
 )
@@ -56,13 +57,15 @@ def read_page(page: bytes, at: float) -> NodeReading:
     """
     if b"# TYPE bastide_epc_offered_bytes gauge" not in page:
         raise MalformedError("cluster.metrics.agent", "expected the metrics of a node agent")
-    found: dict[bytes, dict[tuple[str, str], int]] = {name: {} for name in _GIVEN.findall(page)}
+    signals = (b"requested", *_GIVEN.findall(page))
+    found: dict[bytes, dict[tuple[str, str], int]] = {name: {} for name in signals}
     for signal, namespace, pod, value in _SAMPLE.findall(page):
         amount = float(value)
         if signal not in found or amount > _LARGEST or len(found[signal]) >= _MOST_PODS:
             raise MalformedError("cluster.metrics.agent", "expected bytes of the pods of one node")
         found[signal][namespace.decode(), pod.decode()] = int(amount)
-    return NodeReading(at=at, mapped=found.get(b"mapped"), resident=found.get(b"resident"))
+    pods = frozenset(chain.from_iterable(found.values()))
+    return NodeReading(at=at, pods=pods, mapped=found.get(b"mapped"), resident=found.get(b"resident"))
 
 
 async def fetch(address: str, port: int) -> bytes:
