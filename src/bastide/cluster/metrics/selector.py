@@ -23,7 +23,6 @@ _VALUE: Final = re.compile(rf"(?:{_NAME})?", re.ASCII)
 _SET: Final = re.compile(r"(\S+)\s+(in|notin)\s*\(([^()]*)\)")
 _EQUAL: Final = re.compile(r"([^=!\s]+)\s*(==|=|!=)\s*(\S*)")
 _ORDER: Final = re.compile(r"([^<>\s]+)\s*([<>])\s*(\S+)")
-_COMMA: Final = re.compile(r",(?![^(]*\))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,7 @@ class Selector:
         """
         if len(raw) > LONGEST:
             raise _refusal(f"expected at most {LONGEST} characters, seen {len(raw)}")
-        parts = _COMMA.split(raw) if raw.strip() else []
+        parts = _parts(raw) if raw.strip() else []
         if len(parts) > _MOST:
             raise _refusal(f"expected at most {_MOST} requirements, seen {len(parts)}")
         return cls(requirements=tuple(_requirement(part.strip()) for part in parts))
@@ -53,6 +52,19 @@ class Selector:
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether labels fulfil all requirements."""
         return all(one.matches(labels) for one in self.requirements)
+
+
+def _parts(raw: str) -> list[str]:
+    """What stands between commas that are not within parentheses."""
+    parts: list[str] = []
+    begin, inside = 0, False
+    for at, char in enumerate(raw):
+        if char == "," and not inside:
+            parts.append(raw[begin:at])
+            begin = at + 1
+        elif char in "()":
+            inside = char == "("
+    return [*parts, raw[begin:]]
 
 
 def _requirement(part: str) -> Requirement:
