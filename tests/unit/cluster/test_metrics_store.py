@@ -62,8 +62,21 @@ def test_an_agent_is_known_by_namespace_labels_and_node():
         agent(address="169.254.169.254"),
         agent(address="metadata.internal"),
         agent(address="::1"),
+        agent(address="::ffff:127.0.0.1"),
+        agent(address="::ffff:169.254.169.254"),
     ],
-    ids=["namespace", "labels", "phase", "no address", "loopback", "link-local", "name", "loopback 6"],
+    ids=[
+        "namespace",
+        "labels",
+        "phase",
+        "no address",
+        "loopback",
+        "link-local",
+        "name",
+        "loopback 6",
+        "mapped",
+        "mapped link-local",
+    ],
 )
 def test_nobody_else_is_asked_for_use(tree):
     assert not kept(tree).agents

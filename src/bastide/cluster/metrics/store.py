@@ -243,4 +243,7 @@ def _is_address(written: str) -> bool:
         address = ipaddress.ip_address(written)
     except ValueError:
         return False
-    return not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified)
+    # Python 3.11 sees no loopback in ::ffff:127.0.0.1; no pod has such an address.
+    mapped = address.version == 6 and address.ipv4_mapped is not None
+    inner = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+    return not (mapped or inner)
