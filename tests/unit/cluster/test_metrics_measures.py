@@ -63,7 +63,14 @@ def test_a_pod_that_a_signal_does_not_name_has_none_of_it():
 
 
 @pytest.mark.parametrize(
-    "usage", [{}, {"n1": reading({"p1": 48}, at=NOW - 61)}, {"n2": reading({"p1": 48})}], ids=["none", "old", "other"]
+    "usage",
+    [
+        {},
+        {"n1": reading({"p1": 48}, at=NOW - 61)},
+        {"n1": reading({"p1": 48}, at=NOW + 3600)},
+        {"n2": reading({"p1": 48})},
+    ],
+    ids=["none", "old", "from before our clock was set back", "other"],
 )
 def test_without_a_fresh_reading_of_its_own_node_nothing_is_known_of_a_pod(usage):
     seen = measured([node_tree(), node_tree("n2")], [pod_tree()], usage, stale=60)

@@ -54,7 +54,7 @@ def measures(
     """
     settings = settings or MeasureSettings()
     by_name = {each.node.name: each for each in nodes}
-    fresh = {name: reading for name, reading in usage.items() if now - reading.at <= settings.stale}
+    fresh = {name: reading for name, reading in usage.items() if abs(now - reading.at) <= settings.stale}
     bound: dict[str, list[PodMeasure]] = {}
     pending: dict[str, list[PendingPod]] = {}
     allocated: Counter[str] = Counter()
