@@ -47,6 +47,7 @@ class _Site:
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
         self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
+        self._working: set[asyncio.StreamWriter] = set()
 
     async def close(self) -> None:
         """Hang up on everybody, and wait until all have noticed."""
@@ -57,21 +58,30 @@ class _Site:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, one request, one answer; none for more connections than we serve at once."""
-        if len(self._open) >= _MOST_CONNECTIONS:
+        if len(self._open) >= _MOST_CONNECTIONS and not self._make_room():
             writer.transport.abort()
             return
         self._open[writer] = asyncio.current_task()
         try:
             with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(_SECONDS):
-                    page = await self._page(reader)
+                    page = await self._page(reader, writer)
                     writer.write(_head(page) + page.body)
                     await writer.drain()
         finally:
-            del self._open[writer]
+            self._open.pop(writer, None)
             writer.close()
 
-    async def _page(self, reader: asyncio.StreamReader) -> Page:
+    def _make_room(self) -> bool:
+        """Hang up on who keeps us waiting longest: silence must not keep the kubelet's probes out."""
+        waiting = next((each for each in self._open if each not in self._working), None)
+        if waiting is None:
+            return False
+        del self._open[waiting]
+        waiting.transport.abort()
+        return True
+
+    async def _page(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Page:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
@@ -82,7 +92,13 @@ class _Site:
         if words[0] != b"GET":
             return _refusal(HTTPStatus.METHOD_NOT_ALLOWED)
         page = self._pages.get(words[1].partition(b"?")[0].decode("latin-1"))
-        return await page() if page else _refusal(HTTPStatus.NOT_FOUND)
+        if page is None:
+            return _refusal(HTTPStatus.NOT_FOUND)
+        self._working.add(writer)
+        try:
+            return await page()
+        finally:
+            self._working.discard(writer)
 
 
 def _refusal(status: HTTPStatus) -> Page:

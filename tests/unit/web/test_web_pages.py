@@ -82,20 +82,46 @@ def test_a_client_that_says_nothing_or_leaves_is_let_go(monkeypatch):
     _served(asked)
 
 
-def test_too_many_connections_are_refused(monkeypatch):
+def test_more_pages_at_a_time_than_we_make_are_refused(monkeypatch):
+    monkeypatch.setattr(pages, "_MOST_CONNECTIONS", 2)
+    go = asyncio.Event()
+
+    async def slow():
+        await go.wait()
+        return Page()
+
+    async def served():
+        async with web_server({"/slow": slow}, host="127.0.0.1", port=0) as port:
+            asked = [asyncio.ensure_future(_ask(port, b"GET /slow HTTP/1.1\r\n\r\n")) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            with pytest.raises(ConnectionResetError):
+                await _ask(port, b"GET /slow HTTP/1.1\r\n\r\n")
+            go.set()
+            assert all([(await one).startswith(b"HTTP/1.1 200") for one in asked])
+
+    run_bounded(served)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /x HTTP", b"GET /large HTTP/1.1\r\n\r\n"])
+def test_nobody_keeps_probes_out_by_holding_connections_open(monkeypatch, said):
+    """Any pod may connect; a kubelet whose probes are turned away restarts us."""
     monkeypatch.setattr(pages, "_MOST_CONNECTIONS", 2)
 
-    async def asked(port):
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        await asyncio.sleep(0.05)
-        with pytest.raises(ConnectionResetError):
-            await _ask(port, b"GET /x HTTP/1.1\r\n\r\n")
-        for _, writer in held:
-            writer.close()
-        await asyncio.sleep(0.05)
-        assert (await _ask(port, b"GET /x HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    async def large():
+        return Page(body=b"x" * (16 << 20))
 
-    _served(asked)
+    async def served():
+        async with web_server({"/x": _ok, "/large": large}, host="127.0.0.1", port=0) as port:
+            held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            for _, writer in held:
+                writer.write(said)
+            await asyncio.sleep(0.1)
+            for _ in range(3):
+                assert (await _ask(port, b"GET /x HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            for _, writer in held:
+                writer.transport.abort()
+
+    run_bounded(served)
 
 
 def test_ending_hangs_up_on_those_who_wait():
