@@ -93,3 +93,13 @@ def test_without_an_authority_no_certificate_counts(proxy):
 
 def test_an_empty_config_map_believes_nobody():
     assert RequestHeader.parse({}) == RequestHeader()
+
+
+def test_what_is_read_of_headers_and_authorities_is_bounded(proxy):
+    header = RequestHeader.parse(proxy.config_map())
+    many = [(b"x-remote-group", b"g%d" % number) for number in range(2000)]
+    many += [(b"x-remote-extra-k%d" % number, b"v") for number in range(2000)]
+    user = header.user(proxy.client()[0], [*HPA[:1], *many], NOW)
+    assert (len(user.groups), len(user.extra)) == (512, 512)
+    with pytest.raises(MalformedError):
+        RequestHeader.parse(proxy.config_map(**{"requestheader-client-ca-file": proxy.pem * 1000}))

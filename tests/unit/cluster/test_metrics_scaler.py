@@ -1,7 +1,7 @@
 """KEDA's calls, by a gRPC client made from its protocol."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import grpc
@@ -10,6 +10,7 @@ import pytest
 
 from bastide._proto import externalscaler_pb2 as pb
 from bastide._proto import externalscaler_pb2_grpc as rpc
+from bastide.cluster.metrics import scaler as scaler_module
 from bastide.cluster.metrics.measures import measures
 from bastide.cluster.metrics.scaler import Known, Scaler, ScalerTls, scaler_server
 from bastide.errors import ConfigError
@@ -179,6 +180,26 @@ def test_a_stream_tells_activity_at_once_and_when_it_changes():
         stream.cancel()
 
     asking(test, lambda: Known(measures=now[0]), period=0.01)
+
+
+def test_streams_are_bounded_and_one_that_ends_makes_room_for_another(monkeypatch):
+    monkeypatch.setattr(scaler_module, "_MOST_STREAMS", 2)
+
+    async def test(stub):
+        held = [stub.StreamIsActive(ref(PENDING)) for _ in range(2)]
+        for stream in held:
+            assert (await stream.read()).result
+        code, _ = await refused(stub.StreamIsActive(ref(PENDING)).read())
+        assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        held[0].cancel()
+        for _ in range(100):
+            with suppress(grpc.aio.AioRpcError):
+                assert (await stub.StreamIsActive(ref(PENDING)).read()).result
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("no room")
+
+    asking(test, WAITING, period=0.02)
 
 
 def test_a_stream_that_is_cancelled_leaves_nothing_behind():
