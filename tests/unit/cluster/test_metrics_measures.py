@@ -1,5 +1,6 @@
 """Nodes, pods and readings to measures, and to what autoscalers read."""
 
+import time
 from fractions import Fraction
 
 import pytest
@@ -118,6 +119,38 @@ def test_a_whole_workload_that_has_just_begun_is_not_idle_but_unknown():
 def test_pending_epc_counts_pods_that_found_no_node():
     pods = [pod_tree("a", "128Mi", node=""), pod_tree("b", "64Mi", node=""), pod_tree("c")]
     assert answer(Metric.PENDING, FRONT, measured([node_tree()], pods)) == 192 * MIB
+
+
+def selecting_by_name(node):
+    expression = {"key": "metadata.name", "operator": "In", "values": [node]}
+    terms = {"nodeSelectorTerms": [{"matchFields": [expression]}]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        [pod_tree("a", node="", nodeSelector={f"key-{number}": "v" for number in range(20_000)})],
+        [pod_tree(f"p{number}", node="", **selecting_by_name(f"no-{number}")) for number in range(300)],
+    ],
+    ids=["labels", "names"],
+)
+def test_what_a_tenant_selects_by_does_not_make_every_node_a_kind_of_its_own(pods):
+    """One pod that selects by thousands of labels held the whole process for seconds at each look."""
+    nodes = nodes_of(*(node_tree(f"n{number}") for number in range(500)))
+    asking = pods_of(*pods)
+    began = time.process_time()
+    seen = measures(nodes, asking, {}, now=NOW)
+    assert time.process_time() - began < 0.5
+    assert not any(each.could_fit for each in seen.pending["web"])
+
+
+def test_a_node_that_a_pod_names_is_told_from_the_others():
+    named = pod_tree("a", node="", **selecting_by_name("n2"))
+    other = pod_tree("b", node="", **selecting_by_name("n9"))
+    seen = measured([node_tree("n1"), node_tree("n2", "1Gi")], [named, other])
+    assert [(each.pod.name, each.could_fit) for each in seen.pending["web"]] == [("a", True), ("b", False)]
+    assert seen.kinds.names(seen.pending["web"][0].pod.requirements) == ("n2",)
 
 
 def test_a_pod_too_large_for_every_kind_of_node_is_not_pending_epc():

@@ -1,7 +1,7 @@
 """Which kinds of node could take a pod: pure, over the same rules as the lab's scheduler.
 
-Nodes come in few kinds. Of their labels only those that some pod selects by tell one kind from another, so thousands of
-nodes are looked at as a handful.
+Nodes come in few kinds. Of their labels and names only those that some pod selects by tell one kind from another, so
+thousands of nodes are looked at as a handful. What no node has does not count: anybody may write it into a pod.
 """
 
 from collections.abc import Iterable
@@ -28,11 +28,13 @@ class Kinds:
     """
 
     def __init__(self, nodes: Iterable[Node], asks: Iterable[Requirements], absent: Iterable[Bytes] = ()) -> None:
-        keys, by_name = _selected_by(asks)
+        nodes = tuple(nodes)
+        keys, named = _selected_by(asks)
+        telling = tuple(keys & set().union(*(node.labels for node in nodes)))
         kinds: dict[tuple[object, ...], list[str]] = {}
         self._kinds: list[tuple[Node, list[str]]] = []
         for node in nodes:
-            kind = _kind(node, keys, by_name=by_name)
+            kind = _kind(node, telling, named)
             if kind not in kinds:
                 kinds[kind] = []
                 self._kinds.append((_at_rest(node), kinds[kind]))
@@ -57,22 +59,22 @@ class Kinds:
         return self._names[ask]
 
 
-def _selected_by(asks: Iterable[Requirements]) -> tuple[tuple[str, ...], bool]:
-    """Keys of labels by which pods select, sorted; and whether some select by a node's name."""
+def _selected_by(asks: Iterable[Requirements]) -> tuple[set[str], set[str]]:
+    """Keys of labels by which pods select, and names of nodes."""
     keys: set[str] = set()
-    by_name = False
+    named: set[str] = set()
     for ask in asks:
         keys.update(key for key, _ in ask.node_selector)
-        by_name = by_name or bool(ask.node_name)
+        named.add(ask.node_name)
         for term in ask.affinity or ():
             keys.update(one.key for one in term.expressions)
-            by_name = by_name or bool(term.fields)
-    return tuple(sorted(keys)), by_name
+            named.update(chain.from_iterable(one.values for one in term.fields))
+    return keys, named
 
 
-def _kind(node: Node, keys: tuple[str, ...], *, by_name: bool) -> tuple[object, ...]:
+def _kind(node: Node, keys: tuple[str, ...], named: set[str]) -> tuple[object, ...]:
     labels = tuple(node.labels.get(key) for key in keys)
-    return tuple(node.allocatable.items()), node.taints, labels, node.name if by_name else ""
+    return tuple(node.allocatable.items()), node.taints, labels, node.name if node.name in named else ""
 
 
 def _at_rest(node: Node) -> Node:

@@ -94,7 +94,9 @@ def _length(head: bytes, where: str) -> int:
     """Bytes of the page. It must be said: of a page that breaks off, the pods below would seem to use nothing."""
     lengths = _LENGTH.findall(head)
     if head.split(b" ", 2)[1:2] != [b"200"] or b"transfer-encoding" in head.lower() or len(lengths) != 1:
-        raise MalformedError("cluster.metrics.agent", f"expected a page and its length, seen {head[:40]!r}", where=where)
+        raise MalformedError(
+            "cluster.metrics.agent", f"expected a page and its length, seen {head[:40]!r}", where=where
+        )
     if int(lengths[0]) > LARGEST_PAGE:
         message = f"expected a page of at most {LARGEST_PAGE >> 20} MiB"
         raise MalformedError("cluster.metrics.agent", message, where=where)
