@@ -1,15 +1,12 @@
-{{/* Names have room for the longest suffix of an object that must keep within 63 characters. */}}
+{{/* Names have room for the longest suffix of an object that must keep within 63 characters, and no dot of the
+release's name: Services take none. */}}
 {{- define "bastide.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
+{{- $full := .Values.fullnameOverride -}}
+{{- if not $full -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- $full = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
 {{- end -}}
-{{- end -}}
+{{- $full | replace "." "-" | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* Called with a list: root context, component. */}}
@@ -18,8 +15,8 @@
 {{- end -}}
 
 {{- define "bastide.selector" -}}
-app.kubernetes.io/name: {{ default (index . 0).Chart.Name (index . 0).Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/name: {{ default (index . 0).Chart.Name (index . 0).Values.nameOverride | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | trunc 63 | trimSuffix "-" | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
@@ -34,7 +31,7 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{/* name and labels of an object in the release's namespace. */}}
 {{- define "bastide.metadata" -}}
 name: {{ include "bastide.name" . }}
-namespace: {{ (index . 0).Release.Namespace }}
+namespace: {{ (index . 0).Release.Namespace | quote }}
 labels:
   {{- include "bastide.labels" . | nindent 2 }}
 {{- end -}}
@@ -54,7 +51,7 @@ labels:
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ quote . }}
   {{- end }}
 {{- end }}
 {{- end -}}
@@ -83,7 +80,7 @@ roleRef:
 subjects:
   - kind: ServiceAccount
     name: {{ include "bastide.name" . }}
-    namespace: {{ (index . 0).Release.Namespace }}
+    namespace: {{ (index . 0).Release.Namespace | quote }}
 {{- end -}}
 
 {{- define "bastide.roleBinding" -}}
@@ -98,7 +95,7 @@ roleRef:
 subjects:
   - kind: ServiceAccount
     name: {{ include "bastide.name" . }}
-    namespace: {{ (index . 0).Release.Namespace }}
+    namespace: {{ (index . 0).Release.Namespace | quote }}
 {{- end -}}
 
 {{- define "bastide.podSecurity" -}}
@@ -123,7 +120,7 @@ capabilities:
 {{- $values := index . 2 -}}
 {{- include "bastide.pullSecrets" $root }}
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ quote . }}
 {{- end }}
 nodeSelector:
   {{- mergeOverwrite (dict "kubernetes.io/os" "linux" "kubernetes.io/arch" "amd64") $values.nodeSelector | toYaml | nindent 2 }}
@@ -246,7 +243,7 @@ spec:
 
 {{- define "bastide.apiServerPeers" -}}
 {{- range .Values.networkPolicy.apiServerCidrs }}
-- ipBlock: {cidr: {{ . }}}
+- ipBlock: {cidr: {{ quote . }}}
 {{- end }}
 {{- end -}}
 
