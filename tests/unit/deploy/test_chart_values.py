@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from support.charts import FULL, one, pod_specs, render
+from support.charts import FULL, one, pod_specs, render, template
 
 TEXTS = {"name", "namespace", "secretName", "storageClassName", "claimName", "priorityClassName", "cidr"}
 ODD: dict[str, Any] = {
@@ -70,6 +70,12 @@ def test_a_release_with_a_dot_in_its_name_has_names_that_services_may_have() -> 
     for tree in render(release="x" * 39 + ".y"):
         assert "-." not in tree["metadata"]["name"]  # type: ignore[index]
         assert ".-" not in tree["metadata"]["name"]  # type: ignore[index]
+
+
+def test_who_may_ask_kedas_scaler_is_said_and_never_left_open_by_an_empty_line() -> None:
+    done = template({"networkPolicy": {"kedaFrom": None}})
+    assert done.returncode != 0
+    assert "networkPolicy.kedaFrom" in done.stderr
 
 
 def test_an_authority_for_keda_reaches_the_process() -> None:
