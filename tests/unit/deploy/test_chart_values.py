@@ -89,3 +89,14 @@ def test_an_authority_for_keda_reaches_the_process() -> None:
     assert volumes["keda-ca"]["secret"] == {"secretName": "authority", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
     pod = pod_specs(render())["bastide-metrics"]
     assert not [text for text in pod["containers"][0]["args"] if "tls" in text or "wide" in text]
+
+
+def test_prometheus_trusts_the_authority_that_made_the_certificate_of_the_attestation_service() -> None:
+    def tls(**attestation: Any) -> Any:
+        values = {**FULL, "attestation": attestation}
+        monitor: Any = one(render(values), "ServiceMonitor", "bastide-attestation")
+        return monitor["spec"]["endpoints"][0]["tlsConfig"]
+
+    name = {"serverName": "bastide-attestation.bastide-system.svc"}
+    assert tls() == {**name, "ca": {"secret": {"name": "bastide-attestation-tls", "key": "ca.crt"}}}
+    assert tls(tls={"existingSecret": "mine"}) == name
