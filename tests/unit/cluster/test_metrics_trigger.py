@@ -66,6 +66,15 @@ def test_other_namespaces_are_for_those_who_may():
     assert parse({**PENDING, "namespaces": "all"}, sees_all=True).scope.namespace == ""
 
 
+@pytest.mark.parametrize("sees_all", [False, True])
+@pytest.mark.parametrize("metadata", [USE, PENDING, {**PENDING, "metric": "wanted"}, {**PENDING, "namespaces": "all"}])
+def test_a_caller_that_names_no_namespace_does_not_get_the_whole_cluster(metadata, sees_all):
+    """An empty namespace is how a scope of the whole cluster is written; whoever reaches the port may leave it empty."""
+    with pytest.raises(MalformedError) as caught:
+        Trigger.parse(metadata, namespace="", sees_all=sees_all)
+    assert caught.value.code == "cluster.metrics.trigger"
+
+
 def test_the_value_is_bounded_by_what_the_pool_holds_unless_told_otherwise():
     nodes, pods = nodes_of(node_tree("n1", "128Mi")), pods_of(pod_tree("a"), pod_tree("b"))
     seen = measures(nodes, pods, {"n1": reading({"a": 640, "b": 640})}, now=NOW)
