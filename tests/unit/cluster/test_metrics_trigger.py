@@ -69,7 +69,7 @@ def test_other_namespaces_are_for_those_who_may():
 @pytest.mark.parametrize("sees_all", [False, True])
 @pytest.mark.parametrize("metadata", [USE, PENDING, {**PENDING, "metric": "wanted"}, {**PENDING, "namespaces": "all"}])
 def test_a_caller_that_names_no_namespace_does_not_get_the_whole_cluster(metadata, sees_all):
-    """An empty namespace is how a scope of the whole cluster is written; whoever reaches the port may leave it empty."""
+    """An empty namespace is how the scope of a whole cluster is written; whoever reaches the port may leave it empty."""
     with pytest.raises(MalformedError) as caught:
         Trigger.parse(metadata, namespace="", sees_all=sees_all)
     assert caught.value.code == "cluster.metrics.trigger"
@@ -80,6 +80,14 @@ def test_the_value_is_bounded_by_what_the_pool_holds_unless_told_otherwise():
     seen = measures(nodes, pods, {"n1": reading({"a": 640, "b": 640})}, now=NOW)
     assert parse(USE).value(seen) == 2 * Fraction(7, 10)
     assert parse({**USE, "maximum": "none"}).value(seen) == 20
+
+
+@pytest.mark.parametrize("maximum", ["pool", "none"])
+def test_no_value_goes_beyond_what_autoscalers_count_in_64_bits(maximum):
+    waiting = measures(
+        nodes_of(node_tree(epc="7Ei")), pods_of(*(pod_tree(n, "5Pi", node="") for n in "ab")), {}, now=NOW
+    )
+    assert parse({**PENDING, "target": "4Pi", "maximum": maximum}).value(waiting) == 2**53
 
 
 def test_pending_epc_wakes_a_workload_and_its_own_use_does_not_put_it_to_sleep():
