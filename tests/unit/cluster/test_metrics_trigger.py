@@ -84,9 +84,8 @@ def test_the_value_is_bounded_by_what_the_pool_holds_unless_told_otherwise():
 
 @pytest.mark.parametrize("maximum", ["pool", "none"])
 def test_no_value_goes_beyond_what_autoscalers_count_in_64_bits(maximum):
-    waiting = measures(
-        nodes_of(node_tree(epc="7Ei")), pods_of(*(pod_tree(n, "5Pi", node="") for n in "ab")), {}, now=NOW
-    )
+    pods = pods_of(pod_tree("a", "5Pi", node=""), pod_tree("b", "5Pi", node=""))
+    waiting = measures(nodes_of(node_tree(epc="7Ei")), pods, {}, now=NOW)
     assert parse({**PENDING, "target": "4Pi", "maximum": maximum}).value(waiting) == 2**53
 
 
