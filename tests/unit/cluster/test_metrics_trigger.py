@@ -69,7 +69,7 @@ def test_other_namespaces_are_for_those_who_may():
 @pytest.mark.parametrize("sees_all", [False, True])
 @pytest.mark.parametrize("metadata", [USE, PENDING, {**PENDING, "metric": "wanted"}, {**PENDING, "namespaces": "all"}])
 def test_a_caller_that_names_no_namespace_does_not_get_the_whole_cluster(metadata, sees_all):
-    """An empty namespace is how the scope of a whole cluster is written; whoever reaches the port may leave it empty."""
+    """An empty namespace is how the scope of a whole cluster is written; whoever reaches the port may send one."""
     with pytest.raises(MalformedError) as caught:
         Trigger.parse(metadata, namespace="", sees_all=sees_all)
     assert caught.value.code == "cluster.metrics.trigger"
