@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from bench.admission import admission
 from bench.attest_http import attest_http
 from bench.controller import controller
+from bench.enclave_cores import enclave_cores
 from bench.enclave_find import enclave_find
 from bench.enclave_measure import enclave_measure
 from bench.node_agent import node_agent
@@ -200,6 +201,7 @@ BENCHES = {
     "version": version,
     "enclave_measure": enclave_measure,
     "enclave_find": enclave_find,
+    "enclave_cores": enclave_cores,
     "node_agent": node_agent,
 }
 

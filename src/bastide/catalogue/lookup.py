@@ -20,17 +20,18 @@ def find_class(name: str, classes: Iterable[NodeClass] = ALL_CLASSES) -> NodeCla
     """The class of that name; case and the prefixes ``Standard_`` and ``ecs.`` do not matter.
 
     Raises:
-        ConfigError: ``catalogue.class.unknown``, with the nearest names as hint.
+        ConfigError: ``catalogue.class.unknown``, with the nearest names as hint, or all of them.
     """
     by_key = {_key(node_class.name): node_class for node_class in classes}
     found = by_key.get(_key(name))
     if found is None:
         near = get_close_matches(_key(name)[:_LONGEST_NAME], by_key, n=3, cutoff=0.5)
         names = [by_key[key].name for key in near]
+        every = ", ".join(node_class.name for node_class in by_key.values())
         raise ConfigError(
             "catalogue.class.unknown",
             f"no node class is named {name[:_LONGEST_NAME]!r}",
-            hint=f"did you mean {' or '.join(names)}?" if names else "`bastide pool skus` lists the known classes",
+            hint=f"did you mean {' or '.join(names)}?" if names else f"known are {every}",
         )
     return found
 

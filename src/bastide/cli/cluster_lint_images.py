@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bastide.cli.enclave_files import FoundReader
 from bastide.cli.files import name_of, read_file
 from bastide.cluster.gate.report import API_VERSION, KIND, LARGEST_REPORT, EnclaveReport, ImageReport, object_name
 from bastide.cluster.lint import KnownImage
-from bastide.enclave.find import Found, find, read_found
+from bastide.enclave.find import find
+from bastide.enclave.found import Found
 from bastide.enclave.oci import open_store
-from bastide.enclave.read import read_enclave
 from bastide.errors import ConfigError, MalformedError
 from bastide.pods.images import ImageReference
 from bastide.pods.tree import at, mapping, text
@@ -74,19 +75,19 @@ def _of_layout(entry: str) -> KnownImage:
     if store is None:
         hint = "skopeo copy docker://IMAGE oci:FOLDER, or docker save IMAGE > FILE"
         raise ConfigError("lint.image-layout", "expected an OCI layout or an image archive", hint=hint, where=folder)
-    images = store.images()
+    images, reader = store.images(), FoundReader()
     names = [name] if name else [one for image in images for one in image.names]
     return KnownImage(
         repositories=frozenset(_repository(one) for one in names if "/" in one or ":" in one),
         digests=frozenset(digest for image in images for digest in image.digests),
-        enclaves=tuple(_enclave(found) for found in find(path)),
+        enclaves=tuple(_enclave(found, reader) for found in find(path)),
     )
 
 
-def _enclave(found: Found) -> EnclaveReport:
+def _enclave(found: Found, reader: FoundReader) -> EnclaveReport:
     """Kind and size; nothing is measured."""
     try:
-        return EnclaveReport.of(found.path, read_enclave(read_found(found), found.path), ())
+        return EnclaveReport.of(found.path, reader.read(found), ())
     except MalformedError as error:
         return EnclaveReport(path=found.path, kind=found.kind, problem=error.message)
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from bastide.cli.files import read_file
 from bastide.cli.text import printable
-from bastide.enclave.find import SIGNATURE_BESIDE, Found, read_found
-from bastide.enclave.image import EnclaveFile
+from bastide.enclave.find import read_found
+from bastide.enclave.found import SIGNATURE_BESIDE, Found, Libpal
+from bastide.enclave.image import EnclaveFile, EnclaveKind
 from bastide.enclave.layout import Image
 from bastide.enclave.locate import locate
-from bastide.enclave.measure import bytes_to_hash, check_work
-from bastide.enclave.read import read_enclave
+from bastide.enclave.measure import Work, bytes_to_hash
+from bastide.enclave.read import read_enclave, read_member
 from bastide.errors import ConfigError, MalformedError
 from bastide.sgx.sigstruct import SIGSTRUCT_SIZE
 
@@ -64,37 +65,52 @@ def load_enclave(
     )
 
 
-def load_found(found: Found, *, libpal: Path | None = None) -> EnclaveFile:
-    """Read an enclave that was found in an image.
+class FoundReader:
+    """Reads enclaves that were found in images, one after the other, within what one question may cost.
 
-    Raises:
-        MalformedError: what ``read_found`` and ``read_enclave`` raise.
+    Args:
+        libpal: Gramine's libpal.so, where it is not to be that of the image.
     """
-    beside = found.kind in SIGNATURE_BESIDE and found.signatures
-    return read_enclave(
-        read_found(found),
-        found.path,
-        sig=found.signatures[0].sigstruct.build() if beside else None,
-        libpal=map_file(libpal) if libpal else None,
-    )
+
+    def __init__(self, libpal: Path | None = None) -> None:
+        self._libpal = map_file(libpal) if libpal else None
+        self._work = Work()
+        self._known: tuple[tuple[Libpal, ...], list[bytes]] = ((), [])
+
+    def read(self, found: Found) -> EnclaveFile:
+        """One of them.
+
+        Raises:
+            MalformedError: what ``read_found`` and ``read_member`` raise; ``enclave.layout.work``.
+        """
+        content = read_found(found)
+        if found.kind is EnclaveKind.GRAMINE and self._libpal is not None:
+            enclave = read_enclave(content, found.path, sig=found.beside, libpal=self._libpal)
+        else:
+            enclave = read_member(found, content, libpals=self._libpals(found), spend=self._work.spend)
+        self._work.spend(bytes_to_hash(enclave))
+        return enclave
+
+    def _libpals(self, found: Found) -> list[bytes]:
+        """All enclaves of an image have the same."""
+        if self._known[0] != found.libpals:
+            self._known = found.libpals, [read_found(one) for one in found.libpals]
+        return self._known[1]
 
 
 def load_all_found(found: Sequence[Found], *, libpal: Path | None = None) -> Iterator[tuple[Found, EnclaveFile]]:
-    """Read the enclaves of an image, one after the other, within what one question may cost.
+    """Read the enclaves of an image.
 
     Raises:
-        MalformedError: ``enclave.image.enclaves`` (more than any image has: each means reading its layer again),
-            ``enclave.layout.work``, and what ``load_found`` raises.
+        MalformedError: ``enclave.image.enclaves`` (more than any image has: each means reading its layer again), and
+            what ``FoundReader.read`` raises.
     """
     if len(found) > _MOST_IN_IMAGE:
         message = f"expected at most {_MOST_IN_IMAGE} enclaves in one image, seen {len(found)}"
         raise MalformedError("enclave.image.enclaves", message)
-    hashed = 0
+    reader = FoundReader(libpal)
     for one in found:
-        enclave = load_found(one, libpal=libpal)
-        hashed += bytes_to_hash(enclave)
-        check_work(hashed)
-        yield one, enclave
+        yield one, reader.read(one)
 
 
 def sig_path(path: Path, image: Image) -> Path | None:

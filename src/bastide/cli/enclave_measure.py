@@ -193,4 +193,5 @@ def _print(screen: Screen, outcomes: Sequence[_Outcome]) -> None:
             outcome.print(screen)
         else:
             screen.line(("no answer ", "bold red"), outcome.failure.message, f" [{outcome.failure.code}]", hanging=2)
-            screen.line((outcome.failure.hint, "dim"), indent=2)
+            if outcome.failure.hint:
+                screen.line((outcome.failure.hint, "dim"), indent=2)

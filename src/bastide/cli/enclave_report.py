@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from bastide.catalogue.epc import EpcNeed
 from bastide.cli.screen import Part, Screen
-from bastide.enclave.find import Found
+from bastide.enclave.found import Found
 from bastide.enclave.inspect import BlockInfo, EnclaveInfo, Remark, Weight
 from bastide.enclave.measure import Measured
 from bastide.enclave.public_keys import PUBLIC_SIGNERS
@@ -30,6 +30,7 @@ def found_json(found: Found) -> Json:
         "layer": found.layer,
         "mr_signer": found.signer.hex() if found.signer else None,
         "public_key": found.signer in PUBLIC_SIGNERS,
+        "libpals": [one.path for one in found.libpals],
         "signatures": [
             {"offset": one.offset, "valid": one.valid, **_identity(one.sigstruct)} for one in found.signatures
         ],
@@ -158,9 +159,13 @@ def print_measured(screen: Screen, blocks: Sequence[Json], note: str) -> None:
     for block in blocks:
         screen.line((str(block["name"]), "bold"))
         screen.line(("MRENCLAVE    ", "dim"), str(block["mr_enclave"] or "not computable"), indent=2)
+        if block["signed_mr_enclave"] is None:
+            screen.line(("signature    ", "dim"), ("not signed: nothing to compare with", "yellow"), indent=2)
+            continue
         matches = _answer(block["measurement_matches"], "matches what was signed", "is NOT what was signed")
         screen.line(("measurement  ", "dim"), matches, indent=2)
-        screen.line(("signature    ", "dim"), _answer(block["signature_valid"], "valid", "NOT valid"), indent=2)
+        signature = _answer(block["signature_valid"], "valid", "NOT valid")
+        screen.line(("signature    ", "dim"), signature, indent=2)
         if block["untested"]:
             screen.line(("note ", "yellow"), str(block["untested"]), indent=2)
     if note:

@@ -172,7 +172,7 @@ def _verdict_json(judged: _Judged) -> dict[str, object]:
 def _print(screen: Screen, judged: Sequence[_Judged], extra: Sequence[Check], *, good: bool) -> None:
     for one in judged:
         verdict = one.verdict
-        by = f" by rule {verdict.rule}" if verdict.rule else ""
+        by = f" by rule {verdict.rule}" if verdict.acceptable else ""
         word = ("may start", "bold green") if verdict.acceptable else ("refused", "bold red")
         screen.line(word, f"{by}: {one.path} ({one.kind})")
         _print_checks(screen, verdict.refusals)

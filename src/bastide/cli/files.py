@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from bastide.errors import ConfigError, MalformedError
+from bastide.units import MIB, Bytes, format_bytes
 
 STDIN = "-"
 _STDIN_NAME = "(standard input)"
@@ -34,8 +35,8 @@ def read_file(argument: str, *, largest: int) -> bytes:
     if len(raw) > largest:
         raise MalformedError(
             "file.too-large",
-            f"expected at most {largest >> 20} MiB, the file has more",
-            hint="split the file",
+            f"expected at most {format_bytes(Bytes(largest))}, the file has more",
+            hint="split the file" if largest >= MIB else "check that it is the right file",
             where=name_of(argument),
         )
     return raw

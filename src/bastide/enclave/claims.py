@@ -5,7 +5,7 @@ from functools import reduce
 from operator import and_, or_
 
 from bastide.catalogue.epc import epc_need
-from bastide.enclave.find import Found
+from bastide.enclave.found import Found
 from bastide.enclave.image import EnclaveFile
 from bastide.enclave.measure import Measured
 from bastide.enclave.statement import EnclaveClaim

@@ -21,6 +21,7 @@ from bastide.token.json_text import read_json, write_json
 
 LARGEST_ENVELOPE: Final = 4 << 20
 _MOST_SIGNATURES: Final = 16
+_HINT: Final = "give the file that `bastide enclave sign --statement` wrote"
 
 
 def key_id(key: ec.EllipticCurvePublicKey) -> str:
@@ -66,7 +67,7 @@ def unseal(raw: bytes, payload_type: str, keys: Mapping[str, ec.EllipticCurvePub
         raise _form(error.message) from None
     if envelope.get("payloadType") != payload_type:
         message = f"expected payload type {payload_type}, seen {envelope.get('payloadType')!r:.80}"
-        raise MalformedError("dsse.type", message)
+        raise MalformedError("dsse.type", message, hint=_HINT)
     payload = _base64(envelope.get("payload"))
     entries = sequence(envelope.get("signatures"))
     if not 0 < len(entries) <= _MOST_SIGNATURES:
@@ -100,4 +101,4 @@ def _base64(value: object) -> bytes:
 
 
 def _form(message: str) -> MalformedError:
-    return MalformedError("dsse.form", message, hint="give the file that `bastide enclave sign --statement` wrote")
+    return MalformedError("dsse.form", message, hint=_HINT)

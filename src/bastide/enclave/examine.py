@@ -4,6 +4,7 @@ Files up to 8 MiB are looked at in memory. Larger ELF files are put aside in a t
 their section table stands at the end; all other files go by in windows. So memory is bounded whatever the size.
 """
 
+import hashlib
 import mmap
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from bastide.enclave.elf import ELF_MAGIC, ElfImage
 from bastide.enclave.image import EnclaveKind
 from bastide.enclave.layers import Limits
 from bastide.enclave.layout import Image
+from bastide.enclave.libpal import LARGEST_LIBPAL, LIBPAL_NAME
 from bastide.enclave.locate import carve, elf_kind, header_places, locate
 from bastide.errors import MalformedError
 from bastide.sgx.sigstruct import SIGSTRUCT_SIZE, SigStruct
@@ -58,11 +60,24 @@ class Finding:
     signatures: tuple[Signature, ...]
 
 
-def examine(name: str, size: int, pieces: Iterator[bytes], limits: Limits) -> Finding | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFinding:
+    """A libpal.so: no enclave, but what one of Gramine is made of.
+
+    Attributes:
+        size: bytes of the file.
+        sha256: of its content.
+    """
+
+    size: int
+    sha256: bytes
+
+
+def examine(name: str, size: int, pieces: Iterator[bytes], limits: Limits) -> Finding | PartFinding | None:
     """Look at one file.
 
     Args:
-        name: its name or path; Gramine's manifests are known by theirs.
+        name: its name or path; Gramine's manifests and libpal.so are known by theirs.
         size: its size in bytes.
         pieces: its content, in pieces.
         limits: what to refuse.
@@ -73,6 +88,9 @@ def examine(name: str, size: int, pieces: Iterator[bytes], limits: Limits) -> Fi
     """
     if size < _SMALLEST and not name.endswith(".manifest.sgx"):
         return None
+    if _may_be_libpal(name, size):
+        content = b"".join(pieces)
+        return _located(content, name, size) or _libpal(content)
     if size <= _IN_MEMORY:
         return _located(b"".join(pieces), name, size)
     head = b""
@@ -96,6 +114,16 @@ def examine(name: str, size: int, pieces: Iterator[bytes], limits: Limits) -> Fi
         aside.flush()
         with mmap.mmap(aside.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             return _large_elf(mapped, windows, name, size)
+
+
+def _may_be_libpal(name: str, size: int) -> bool:
+    return name.endswith(LIBPAL_NAME) and name.rpartition("/")[2] == LIBPAL_NAME and size <= LARGEST_LIBPAL
+
+
+def _libpal(content: bytes) -> PartFinding | None:
+    if not content.startswith(ELF_MAGIC):
+        return None
+    return PartFinding(size=len(content), sha256=hashlib.sha256(content).digest())
 
 
 def _large_elf(mapped: mmap.mmap, windows: "_Windows", name: str, size: int) -> Finding | None:

@@ -8,66 +8,29 @@ A file that an upper layer replaces or hides is not reported.
 
 import os
 import stat
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bastide.enclave.examine import Finding, Signature, examine
-from bastide.enclave.image import EnclaveKind
+from bastide.enclave.examine import Finding, PartFinding, examine
+from bastide.enclave.found import Content, Found, Libpal, joined
 from bastide.enclave.layers import DEFAULT_LIMITS, Limits, pieces_of
 from bastide.enclave.oci import Image, ImageStore, Progress, open_store
 from bastide.enclave.overlay import Overlay
 from bastide.enclave.tar import EntryType, TarEntry, TarReader
 from bastide.errors import ConfigError, MalformedError
-from bastide.sgx.types import MrSigner
 from bastide.units import MIB, format_bytes
 
 LARGEST_ENCLAVE: Final = 512 * MIB
 """Bytes of an enclave file that is read as a whole."""
-
-SIGNATURE_BESIDE: Final = {EnclaveKind.GRAMINE: ".manifest.sgx", EnclaveKind.FORTANIX: ".sgxs"}
-"""Kinds whose SIGSTRUCT lies in a file ``.sig`` beside, with the suffix that it replaces."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """An enclave, or a SIGSTRUCT for one.
-
-    Attributes:
-        kind: which SDK's.
-        path: in an image from its root (``/usr/lib/...``); else as a path on this machine.
-        size: bytes of the file.
-        signatures: SIGSTRUCTs in it; for Gramine and Fortanix those of the ``.sig`` file beside it.
-        source: the file, folder or archive that was looked at.
-        digests: of the image, see ``oci.Image``; empty outside of images and for root file systems.
-        names: references that the image store gives the image.
-        layer: digest of the layer that holds the file.
-        place: image and layer by number and offset of the content in the unpacked layer: where to read it again.
-    """
-
-    kind: EnclaveKind
-    path: str
-    size: int
-    signatures: tuple[Signature, ...]
-    source: Path
-    digests: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    layer: str | None = None
-    place: tuple[int, int, int] | None = None
-
-    @property
-    def signer(self) -> MrSigner | None:
-        """MRSIGNER of the first good signature; None when there is none."""
-        return next((found.sigstruct.mr_signer for found in self.signatures if found.valid), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Mark:
     """A finding and where its content lies."""
 
-    finding: Finding
+    finding: Finding | PartFinding
     layer: int
     offset: int
 
@@ -90,14 +53,14 @@ def find(path: Path, *, limits: Limits = DEFAULT_LIMITS, progress: Progress | No
     if store is not None:
         for number, image in enumerate(store.images()):
             budget.next_image()
-            yield from _with_signatures_beside(_in_image(store, image, number, path, budget))
+            yield from joined(_in_image(store, image, number, path, budget))
     elif path.is_dir():
-        yield from _with_signatures_beside(_in_folder(path, budget, progress))
+        yield from joined(_in_folder(path, budget, progress))
     else:
-        yield from _with_signatures_beside(_in_file(path, path, budget, progress))
+        yield from joined(_in_file(path, path, budget, progress))
 
 
-def read_found(found: Found, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
+def read_found(found: Content, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """The content of a file that was found, read again; in images, with the digests of its layer checked again.
 
     Raises:
@@ -142,14 +105,14 @@ class _Budget:
             message = f"expected at most {format_bytes(self.limits.unpacked)} in one image, seen more"
             raise MalformedError("enclave.image.unpacked", message)
 
-    def finding(self, finding: Finding) -> None:
-        self._enclaves += 1 + len(finding.signatures)
+    def finding(self, finding: Finding | PartFinding) -> None:
+        self._enclaves += 1 + (len(finding.signatures) if isinstance(finding, Finding) else 0)
         if self._enclaves > self.limits.enclaves:
             message = f"expected at most {self.limits.enclaves} enclaves and signatures, seen more"
             raise MalformedError("enclave.find.enclaves", message)
 
 
-def _in_image(store: ImageStore, image: Image, number: int, source: Path, budget: _Budget) -> list[Found]:
+def _in_image(store: ImageStore, image: Image, number: int, source: Path, budget: _Budget) -> list[Found | Libpal]:
     overlay: Overlay[_Mark] = Overlay()
     for index, layer in enumerate(image.layers):
         overlay.next_layer()
@@ -157,20 +120,20 @@ def _in_image(store: ImageStore, image: Image, number: int, source: Path, budget
         for entry in reader.entries():
             budget.entry(entry.size)
             _apply(overlay, entry, reader, index, budget)
-    return [
-        Found(
-            kind=mark.finding.kind,
-            path=_shown(f"/{path}"),
-            size=mark.finding.size,
-            signatures=mark.finding.signatures,
-            source=source,
-            digests=image.digests,
-            names=image.names,
-            layer=image.layers[mark.layer].digest or image.layers[mark.layer].diff_id,
-            place=(number, mark.layer, mark.offset),
-        )
-        for path, mark in overlay.marks()
-    ]
+    return [_in_layer(path, mark, image, number, source) for path, mark in overlay.marks()]
+
+
+def _in_layer(path: str, mark: _Mark, image: Image, number: int, source: Path) -> Found | Libpal:
+    layer = image.layers[mark.layer]
+    file = _content(mark.finding, f"/{path}", source)
+    file = replace(file, layer=layer.digest or layer.diff_id, place=(number, mark.layer, mark.offset))
+    return replace(file, digests=image.digests, names=image.names) if isinstance(file, Found) else file
+
+
+def _content(finding: Finding | PartFinding, path: str, source: Path) -> Found | Libpal:
+    if isinstance(finding, PartFinding):
+        return Libpal(path=_shown(path), size=finding.size, source=source, sha256=finding.sha256)
+    return Found(kind=finding.kind, path=_shown(path), size=finding.size, signatures=finding.signatures, source=source)
 
 
 def _apply(overlay: Overlay[_Mark], entry: TarEntry, reader: TarReader, layer: int, budget: _Budget) -> None:
@@ -191,9 +154,9 @@ def _apply(overlay: Overlay[_Mark], entry: TarEntry, reader: TarReader, layer: i
         overlay.put(entry.name)
 
 
-def _in_folder(folder: Path, budget: _Budget, progress: Progress | None) -> list[Found]:
+def _in_folder(folder: Path, budget: _Budget, progress: Progress | None) -> list[Found | Libpal]:
     """Regular files below a folder; symbolic links are not followed."""
-    found: list[Found] = []
+    found: list[Found | Libpal] = []
     for parent, folders, names in os.walk(folder, onerror=_unreadable):
         folders.sort()
         for name in sorted(names):
@@ -209,7 +172,7 @@ def _unreadable(error: OSError) -> None:
     raise ConfigError("file.unreadable", f"cannot read it: {error.strerror}", where=str(error.filename)) from error
 
 
-def _in_file(path: Path, source: Path, budget: _Budget, progress: Progress | None) -> list[Found]:
+def _in_file(path: Path, source: Path, budget: _Budget, progress: Progress | None) -> list[Found | Libpal]:
     try:
         # Open without waiting: a FIFO that lies around must not hold up a scan.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
@@ -224,15 +187,7 @@ def _in_file(path: Path, source: Path, budget: _Budget, progress: Progress | Non
     if finding is None:
         return []
     budget.finding(finding)
-    return [
-        Found(
-            kind=finding.kind,
-            path=_shown(str(path)),
-            size=finding.size,
-            signatures=finding.signatures,
-            source=source,
-        )
-    ]
+    return [_content(finding, str(path), source)]
 
 
 def _told(pieces: Iterator[bytes], progress: Progress | None) -> Iterator[bytes]:
@@ -240,23 +195,6 @@ def _told(pieces: Iterator[bytes], progress: Progress | None) -> Iterator[bytes]
         if progress is not None:
             progress(len(piece))
         yield piece
-
-
-def _with_signatures_beside(found: list[Found]) -> Iterator[Found]:
-    """The same, with ``X.sig`` joined to the ``X.manifest.sgx`` or ``X.sgxs`` that it signs; not if both are there."""
-    beside = {entry.path: entry for entry in found if entry.kind is EnclaveKind.SIGSTRUCT}
-    signed = {
-        entry.path: sig
-        for entry in found
-        if entry.kind in SIGNATURE_BESIDE
-        and (sig := f"{entry.path.removesuffix(SIGNATURE_BESIDE[entry.kind])}.sig") in beside
-    }
-    shared = Counter(signed.values())
-    joined = {path: beside[sig] for path, sig in signed.items() if shared[sig] == 1}
-    taken = {sig.path for sig in joined.values()}
-    for entry in found:
-        if entry.path not in taken:
-            yield replace(entry, signatures=joined.get(entry.path, entry).signatures)
 
 
 def _shown(path: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bastide.enclave.elf import ElfImage
-from bastide.enclave.image import EnclaveBlock, LayoutSummary
+from bastide.enclave.image import EnclaveBlock, EnclaveFile, EnclaveKind, LayoutSummary
 from bastide.enclave.layout import EnclaveLayout, Image, PageRun
 from bastide.enclave.segments import ZERO_PAGE, segment_runs
 from bastide.errors import MalformedError
@@ -136,6 +136,18 @@ def blocks(manifest: Manifest, libpal: ElfImage | None, sigstruct: SigStruct | N
             ),
         ),
     )
+
+
+def enclave(
+    manifest: Manifest, libpal: ElfImage | None, sigstruct: SigStruct | None, *, defect: str = ""
+) -> EnclaveFile:
+    """A manifest as an enclave; ``defect`` says why there is no libpal.
+
+    Raises:
+        MalformedError: those of ``blocks``.
+    """
+    found = blocks(manifest, libpal, sigstruct)
+    return EnclaveFile(kind=EnclaveKind.GRAMINE, blocks=found, insecure=manifest.insecure, defect=defect)
 
 
 class _Plan:

@@ -115,7 +115,7 @@ class EnclaveFile:
         kind: who made it.
         blocks: the ways in which it can be loaded; empty when nothing is known but the kind.
         insecure: settings of a Gramine manifest that give up a protection, in words.
-        defect: why an ELF file cannot be read as one, so that its kind is not known; else empty.
+        defect: why it cannot be read or laid out, where that is not so for all of its kind; else empty.
     """
 
     kind: EnclaveKind
@@ -126,7 +126,7 @@ class EnclaveFile:
     @property
     def note(self) -> str:
         """What is and is not possible with this kind; empty where everything is."""
-        return f"{NOTES[self.kind]}; as an ELF file it is malformed: {self.defect}" if self.defect else NOTES[self.kind]
+        return "; ".join(filter(None, (self.defect, NOTES[self.kind])))
 
 
 def parse_sigstruct(raw: bytes) -> SigStruct | None:

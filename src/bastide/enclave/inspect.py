@@ -119,6 +119,13 @@ def _file_remarks(enclave: EnclaveFile) -> Iterator[Remark]:
             message=f"the manifest gives up a protection: {setting}",
             hint="remove the key, or accept that the host decides what the enclave sees",
         )
+    if enclave.kind is EnclaveKind.GRAMINE and enclave.defect:
+        yield Remark(
+            code="enclave.libpal.missing",
+            weight=Weight.INFO,
+            message="its layout and EPC need are not known from the manifest alone",
+            hint=enclave.defect,
+        )
     if enclave.kind not in MEASURABLE:
         yield Remark(
             code="enclave.measurement.impossible",

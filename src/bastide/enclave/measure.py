@@ -40,7 +40,7 @@ def measure(enclave: EnclaveFile, *, progress: Callable[[int], object] | None = 
     Raises:
         MalformedError: ``enclave.layout.work``: all blocks together are more than one enclave may hash.
     """
-    check_work(bytes_to_hash(enclave))
+    Work().spend(bytes_to_hash(enclave))
     known: list[tuple[EnclaveLayout, MrEnclave]] = []
     found = []
     for block in enclave.blocks:
@@ -71,15 +71,23 @@ def bytes_to_hash(enclave: EnclaveFile) -> int:
     return sum(layout.hashed for layout in _layouts(enclave))
 
 
-def check_work(hashed: int) -> None:
-    """Refuse to hash more than ``MAX_HASHED`` bytes for one question.
+class Work:
+    """How many bytes one question about several enclaves may hash: ``MAX_HASHED`` in all."""
 
-    Raises:
-        MalformedError: ``enclave.layout.work``.
-    """
-    if hashed > MAX_HASHED:
-        message = f"measuring this hashes {hashed} bytes in all, more than the limit of {MAX_HASHED}"
-        raise MalformedError("enclave.layout.work", message, hint="the sizes in the files are wrong, or made to stall")
+    def __init__(self) -> None:
+        self._hashed = 0
+
+    def spend(self, hashed: int) -> None:
+        """Take up ``hashed`` bytes more.
+
+        Raises:
+            MalformedError: ``enclave.layout.work``.
+        """
+        self._hashed += hashed
+        if self._hashed > MAX_HASHED:
+            message = f"measuring this hashes {self._hashed} bytes in all, more than the limit of {MAX_HASHED}"
+            hint = "the sizes in the files are wrong, or made to stall"
+            raise MalformedError("enclave.layout.work", message, hint=hint)
 
 
 def _layouts(enclave: EnclaveFile) -> list[EnclaveLayout]:

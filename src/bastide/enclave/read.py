@@ -1,13 +1,18 @@
 """Reading an enclave file of any kind into its blocks: the one door for inspect, measure, size, sign and verify."""
 
+from collections.abc import Callable, Sequence
+
 from bastide.enclave import fortanix, gramine, intel_sdk, open_enclave
 from bastide.enclave.elf import ElfImage, is_elf
+from bastide.enclave.found import Found
 from bastide.enclave.image import EnclaveBlock, EnclaveFile, EnclaveKind, parse_sigstruct
 from bastide.enclave.layout import Image
+from bastide.enclave.libpal import read_with_libpals
 from bastide.enclave.locate import MAX_SIGSTRUCTS, Located, check_one_loader, locate
 from bastide.errors import MalformedError
 from bastide.sgx.sigstruct import SIGSTRUCT_SIZE, SigStruct
 
+_NO_LIBPAL = "give Gramine's libpal.so with --libpal: measurement and sizes follow from both files"
 _ELF_KINDS = (
     EnclaveKind.INTEL_SDK,
     EnclaveKind.OCCLUM,
@@ -50,10 +55,32 @@ def read_enclave(image: Image, name: str = "", *, sig: bytes | None = None, libp
         case EnclaveKind.FORTANIX:
             blocks = fortanix.blocks(image, sigstruct)
         case EnclaveKind.GRAMINE:
-            return _gramine(image, libpal, sigstruct)
+            manifest = gramine.Manifest.parse(image)
+            if libpal is None:
+                return gramine.enclave(manifest, None, sigstruct, defect=_NO_LIBPAL)
+            return gramine.enclave(manifest, ElfImage.parse(libpal), sigstruct)
         case _:
             return EnclaveFile(kind=located.kind, blocks=_carved(image, located), defect=_defect(image))
     return EnclaveFile(kind=located.kind, blocks=blocks)
+
+
+def read_member(
+    found: Found, content: Image, *, libpals: Sequence[Image], spend: Callable[[int], object]
+) -> EnclaveFile:
+    """Read an enclave that was found in an image, with what the image has beside it.
+
+    Args:
+        found: as ``find`` gave it.
+        content: of its file.
+        libpals: content of each of ``found.libpals``.
+        spend: see ``read_with_libpals``.
+
+    Raises:
+        MalformedError: those of ``read_enclave`` and ``read_with_libpals``.
+    """
+    if found.kind is EnclaveKind.GRAMINE:
+        return read_with_libpals(content, sig=found.beside, libpals=libpals, spend=spend)
+    return read_enclave(content, found.path, sig=found.beside)
 
 
 def _defect(image: Image) -> str:
@@ -61,14 +88,8 @@ def _defect(image: Image) -> str:
         if is_elf(image):
             ElfImage.parse(image)
     except MalformedError as error:
-        return f"{error.message} [{error.code}]"
+        return f"as an ELF file it is malformed: {error.message} [{error.code}]"
     return ""
-
-
-def _gramine(image: Image, libpal: Image | None, sigstruct: SigStruct | None) -> EnclaveFile:
-    manifest = gramine.Manifest.parse(image)
-    blocks = gramine.blocks(manifest, None if libpal is None else ElfImage.parse(libpal), sigstruct)
-    return EnclaveFile(kind=EnclaveKind.GRAMINE, blocks=blocks, insecure=manifest.insecure)
 
 
 def _carved(image: Image, located: Located) -> tuple[EnclaveBlock, ...]:

@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from bastide.enclave import intel_metadata, intel_sdk, open_enclave
-from bastide.enclave.elf import ElfImage
+from bastide.enclave.elf import ElfImage, is_elf
 from bastide.enclave.image import EnclaveBlock, EnclaveKind
 from bastide.enclave.locate import check_one_loader, elf_kind
 from bastide.enclave.public_keys import PUBLIC_SIGNERS
@@ -164,6 +164,8 @@ def plan_image(image: bytes, terms: Terms) -> SigningPlan:
             ``enclave.sign.blocks`` (metadata blocks measure differently), ``enclave.sign.terms``, and those of the
             formats.
     """
+    if not is_elf(image):
+        raise _no_kind("a file that is no ELF file")
     elf = ElfImage.parse(image)
     check_one_loader(elf)
     kind = elf_kind(elf)
@@ -171,9 +173,13 @@ def plan_image(image: bytes, terms: Terms) -> SigningPlan:
         return _plan_intel(kind, image, terms)
     if kind is EnclaveKind.OPEN_ENCLAVE:
         return _plan_open_enclave(image, terms)
-    raise MalformedError(
+    raise _no_kind(kind or "an ELF file without enclave sections")
+
+
+def _no_kind(seen: str) -> MalformedError:
+    return MalformedError(
         "enclave.sign.kind",
-        f"expected an Intel SDK or Open Enclave file, seen {kind or 'an ELF file without enclave sections'}",
+        f"expected an Intel SDK or Open Enclave file, seen {seen}",
         hint="lay it out with the SDK's own tool first (sgx_sign, oesign); Gramine and .sgxs have a .sig file",
     )
 

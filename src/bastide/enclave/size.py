@@ -79,8 +79,8 @@ def size(enclave: EnclaveFile, *, processes: int = 1, edmm: bool = False) -> Enc
     if not sizes:
         raise MalformedError(
             "enclave.size.unknown",
-            enclave.note or "no block of this file has a layout that can be computed",
-            hint="for Gramine give libpal.so; for others ask the maker for the sizes",
+            "no block of this file has a layout that can be computed",
+            hint=enclave.note or "ask its maker for the sizes",
         )
     return max(sizes, key=lambda found: found.grown.pages)
 

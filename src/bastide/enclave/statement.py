@@ -192,7 +192,7 @@ def statement_checks(
         statement, name = open_statement(envelope, rule)
     except UntrustedError as error:
         keys = ", ".join(key.name for key in rule.keys)
-        return (_check("signature", ok=False, expected=f"by {keys}", seen=error.message, hint=error.hint or ""),)
+        return (_check("signature", ok=False, expected=f"by {keys}", seen="none that is good", hint=error.hint or ""),)
     told = {_identity(claim) for claim in statement.enclaves}
     missing = [claim.path for claim in enclaves if _identity(claim) not in told]
     return (

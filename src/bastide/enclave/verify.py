@@ -177,20 +177,27 @@ def _measurement(
 
 
 def _deny_list(signed: Sequence[SigStruct], policy: SignersPolicy, public_keys: Collection[MrSigner]) -> Check:
-    expected, seen = "a signer and a build that nobody denies", "not denied"
-    for one in signed:
-        if one.mr_signer in policy.denied_signers or one.enclave_hash in policy.denied_enclaves:
-            seen = f"the signers file denies MRSIGNER {one.mr_signer.hex()} or MRENCLAVE {one.enclave_hash.hex()}"
-        elif one.mr_signer in public_keys:
-            seen = f"the private key of MRSIGNER {one.mr_signer.hex()} is published: anybody can sign so"
-    ok = seen == "not denied"
+    denied = next(filter(None, (_denied(one, policy, public_keys) for one in signed)), None)
+    seen, hint = denied or ("not denied", "")
     return Check(
         name="enclave.deny-list",
-        ok=ok,
-        expected=expected,
+        ok=denied is None,
+        expected="a signer and a build that nobody denies",
         seen=seen,
-        hint="" if ok else "sign it with a key of your own",
+        hint=hint,
     )
+
+
+def _denied(one: SigStruct, policy: SignersPolicy, public_keys: Collection[MrSigner]) -> tuple[str, str] | None:
+    """Who denies it and why, and what to do."""
+    if one.mr_signer in policy.denied_signers:
+        return f"MRSIGNER {one.mr_signer.hex()} is denied by the signers file", "have it signed by another key"
+    if one.mr_signer in public_keys:
+        seen = f"the private key of MRSIGNER {one.mr_signer.hex()} is published: anybody can sign so"
+        return seen, "sign it with a key of your own"
+    if one.enclave_hash in policy.denied_enclaves:
+        return f"MRENCLAVE {one.enclave_hash.hex()} is denied by the signers file", "take another build"
+    return None
 
 
 def _best_rule(signed: Sequence[SigStruct], policy: SignersPolicy) -> tuple[SignerRule | None, list[Check]]:

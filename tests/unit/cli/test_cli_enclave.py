@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bastide.cli.enclave_files import bar
 from support.commands import bastide, refused
-from support.enclave_files import OeFile, expected_intel, intel_enclave, signed_intel_enclave
+from support.enclave_files import SEGMENTS, Elf, OeFile, expected_intel, intel_enclave, signed_intel_enclave
+from support.gramine_files import LIBPAL, manifest_text, signature
 from support.images import Member, layout, tar
 from support.sgx_values import signing_key, sigstruct
 from support.vectors import vectors
@@ -318,6 +319,71 @@ def test_an_image_without_an_enclave_is_refused(place: Path) -> None:
     ran = bastide("enclave", "verify", image, "--signers", place / "signers.yaml")
     assert ran.code == 3
     assert "enclave.verify.none" in ran.err
+
+
+def gramine_image(place: Path, *members: Member) -> Path:
+    text = manifest_text()
+    files = (Member("app/x.manifest.sgx", text), Member("app/x.sig", signature(text)), *members)
+    return layout([tar(*files)]).write(place / "gramine")
+
+
+def test_a_gramine_enclave_in_an_image_is_measured_with_the_images_libpal(place: Path) -> None:
+    other = Member("direct/libpal.so", Elf(segments=SEGMENTS, entry=0x48).build())
+    image = gramine_image(place, other, Member("sgx/libpal.so", LIBPAL))
+    (one,) = bastide("enclave", "find", image, "--json").json["enclaves"]
+    assert one["libpals"] == ["/direct/libpal.so", "/sgx/libpal.so"]
+    ran = bastide("enclave", "verify", image, "--signers", place / "signers.yaml", "--json")
+    assert (ran.code, ran.json["enclaves"][0]["measurement_matches"]) == (0, True)
+    arguments = ("--statement", place / "s.json", "--key", place / "statement.pem", "--repository", REPOSITORY)
+    assert bastide("enclave", "sign", image, *arguments).code == 0
+
+
+def test_a_gramine_enclave_without_its_libpal_is_refused_with_the_reason(place: Path) -> None:
+    image = gramine_image(place)
+    ran = bastide("enclave", "verify", image, "--signers", place / "signers.yaml", "--json")
+    (check,) = [one for one in ran.json["enclaves"][0]["checks"] if not one["ok"]]
+    assert (ran.code, check["name"], check["seen"]) == (3, "enclave.measurement", "not computed")
+    assert check["hint"].startswith("the image has no libpal.so")
+    (place / "pal").write_bytes(LIBPAL)
+    given = ("--signers", place / "signers.yaml", "--libpal", place / "pal")
+    assert bastide("enclave", "verify", image, *given).code == 0
+
+
+@pytest.mark.parametrize("command", [("measure",), ("size",), ("sign", "--key", "key.pem"), ("inspect",)])
+def test_a_manifest_alone_asks_for_libpal(place: Path, command: tuple[str, ...]) -> None:
+    (place / "x.manifest.sgx").write_bytes(manifest_text())
+    options = [str(place / "key.pem") if one == "key.pem" else one for one in command[1:]]
+    ran = bastide("enclave", command[0], place / "x.manifest.sgx", *options)
+    assert "give Gramine's libpal.so with --libpal" in ran.out + ran.err
+
+
+def test_an_unsigned_file_is_said_to_be_unsigned(place: Path) -> None:
+    shown = bastide("enclave", "measure", place / "e.so")
+    assert (shown.code, "not signed" in shown.out, "not known" in shown.out) == (0, True, False)
+
+
+def test_what_cannot_be_signed_says_what_can(place: Path) -> None:
+    error = refused(bastide("enclave", "sign", place / "signers.yaml", "--key", place / "key.pem", "--json"))
+    assert (error["code"], "sgx_sign" in error["hint"]) == ("enclave.sign.kind", True)
+
+
+def test_a_file_that_is_no_sig_is_said_to_be_the_wrong_one(place: Path) -> None:
+    (place / "x.sgxs").write_bytes(expected_intel().stream)
+    error = refused(bastide("enclave", "measure", place / "x.sgxs", "--sig", place / "key.pem", "--json"))
+    assert (error["message"], error["hint"]) == (
+        "expected at most 1.8 KiB, the file has more",
+        "check that it is the right file",
+    )
+
+
+def test_a_refused_enclave_is_not_said_to_be_refused_by_the_rule_that_allows_it(place: Path) -> None:
+    sign_in_place(place)
+    denied = signers() + f'  deny: {{mrSigners: ["{SIGNER}"]}}\n'
+    (place / "deny.yaml").write_text(denied)
+    shown = bastide("enclave", "verify", place / "e.so", "--signers", place / "deny.yaml")
+    assert (shown.code, "by rule" in shown.out) == (3, False)
+    good = bastide("enclave", "verify", place / "e.so", "--signers", place / "signers.yaml")
+    assert (good.code, "by rule mine" in good.out) == (0, True)
 
 
 def test_ctrl_c_while_signing_leaves_the_file_as_it_was(place: Path) -> None:

@@ -11,6 +11,8 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bastide.cluster.gate.report import MOST_MANIFESTS, ImageReport
+from bastide.cluster.gate.trusted import TrustedSigner
+from bastide.cluster.gate.verdict import judge_image
 from bastide.cluster.scanner import worker
 from bastide.cluster.scanner.contents import contents
 from bastide.cluster.scanner.job import Answer, RegistryOptions, ScanJob
@@ -24,15 +26,20 @@ from bastide.enclave.image import EnclaveKind
 from bastide.enclave.layers import DEFAULT_LIMITS
 from bastide.enclave.statement import PAYLOAD_TYPE, EnclaveClaim, Statement, sign_statement
 from bastide.errors import MalformedError, UnavailableError
+from bastide.pods.images import ImageReference
+from bastide.pods.policy import SignerGate
 from bastide.sgx.types import MrEnclave, MrSigner, Svn
 from bastide.units import MIB
 from support.bounded import eventually, run_bounded
-from support.enclave_files import signed_intel_enclave
+from support.enclave_files import SEGMENTS, Elf, signed_intel_enclave
+from support.gate import trusted_tree
+from support.gramine_files import LIBPAL, manifest_text, signature
 from support.images import OCI_CONFIG, OCI_MANIFEST, Layout, Member, digest, layout, tar
 from support.registry import OCI_INDEX, fake_registry, repository
 
 NOW = datetime(2026, 11, 23, 17, tzinfo=UTC)
 ENCLAVE = signed_intel_enclave()
+OTHER_LIBPAL = Elf(segments=SEGMENTS, entry=0x50).build()
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -79,6 +86,53 @@ def test_an_enclave_in_an_image_is_found_and_measured(registry, tmp_path, compre
     assert ImageReport.parse(report.build()) == report
     assert set(spent.seconds) == {"referrers", "pull", "search", "measure"}
     assert spent.pulled > 0
+
+
+GRAMINE = (Member("app/x.manifest.sgx", manifest_text()), Member("app/x.sig", signature(manifest_text())))
+DIRECT = Member("direct/libpal.so", Elf(segments=SEGMENTS, entry=0x48).build())
+SGX = Member("sgx/libpal.so", LIBPAL)
+
+
+@pytest.mark.parametrize(
+    ("members", "measured", "problem"),
+    [
+        ((SGX,), True, ""),
+        ((DIRECT, SGX), True, ""),
+        ((DIRECT,), False, ""),
+        ((), None, "the image has no libpal.so"),
+        ((DIRECT, replace(SGX, content=OTHER_LIBPAL)), None, "none of 2 different files libpal.so"),
+    ],
+)
+def test_a_gramine_enclave_is_measured_with_the_libpal_of_its_image(registry, tmp_path, members, measured, problem):
+    name = registry.put(layout([tar(*members, Member("etc/hello")), tar(*GRAMINE)]))
+    report = _scan(registry, name, tmp_path)
+    (enclave,) = report.enclaves
+    (block,) = enclave.blocks
+    assert (enclave.path, enclave.kind) == ("/app/x.manifest.sgx", EnclaveKind.GRAMINE)
+    assert (None if block.mr_enclave is None else block.mr_enclave == block.sigstruct.enclave_hash) is measured
+    assert enclave.problem.startswith(problem)
+    assert (enclave.epc is not None) is (measured is not None)
+    judged = judge_image(
+        report,
+        [TrustedSigner.parse(trusted_tree())],
+        namespace="payments",
+        image=ImageReference.parse(f"registry.example/payments/api@{name}"),
+        holds_device=True,
+        policy=SignerGate(),
+    )
+    assert judged.acceptable is (measured is True)
+    assert [check.name for check in judged.refusals] == ["enclave.measurement"] * (not measured)
+    assert not problem or problem in judged.reasons[0]
+    assert ImageReport.parse(report.build()) == report
+
+
+def test_each_image_of_an_index_is_measured_with_its_own_libpal(registry, tmp_path):
+    for tag, members in (("a", (SGX,)), ("b", (DIRECT,)), ("c", ())):
+        registry.put(layout([tar(*members, Member("etc/hello", tag.encode())), tar(*GRAMINE)]), tag)
+    index = registry.put_index(*(registry.entry(tag, **_platform()) for tag in "abc"))
+    report = _scan(registry, index, tmp_path)
+    blocks = [enclave.blocks[0] for enclave in report.enclaves]
+    assert [one.mr_enclave and one.mr_enclave == one.sigstruct.enclave_hash for one in blocks] == [True, False, None]
 
 
 def test_dockers_media_types_are_read_as_well(registry, tmp_path):

@@ -1,6 +1,5 @@
 """Gramine's layout against a plain re-statement of it: self-made vectors, for no public ones exist."""
 
-import struct
 from dataclasses import replace
 
 import pytest
@@ -9,41 +8,8 @@ from bastide.enclave.elf import ElfImage
 from bastide.enclave.gramine import MAX_MANIFEST, Manifest, blocks
 from bastide.enclave.layout import EnclaveLayout
 from bastide.errors import MalformedError
-from bastide.sgx.secs import Tcs
-from support.enclave_files import (
-    DATA,
-    PAGE,
-    REG_R,
-    REG_RW,
-    REG_RWX,
-    REG_RX,
-    SEGMENTS,
-    TCS,
-    TEXT,
-    Elf,
-    PlainMeasurer,
-    Seg,
-)
-
-LIBPAL = Elf(segments=SEGMENTS, entry=0x40).build()
-LIBPAL_PAGES = 5
-MANIFEST = """\
-libos.entrypoint = "/bin/app"
-
-[sgx]
-enclave_size = "16M"
-max_threads = {threads}
-edmm_enable = {edmm}
-file_check_policy = "strict"
-
-[[sgx.trusted_files]]
-uri = "file:/bin/app"
-sha256 = "00"
-"""
-
-
-def manifest(threads: int = 2, edmm: bool = False) -> bytes:
-    return MANIFEST.format(threads=threads, edmm=str(edmm).lower()).encode()
+from support.enclave_files import PAGE, SEGMENTS, TEXT, Elf, Seg
+from support.gramine_files import LIBPAL, expected, manifest_text
 
 
 def layout(text: bytes) -> EnclaveLayout:
@@ -52,56 +18,21 @@ def layout(text: bytes) -> EnclaveLayout:
     return block.layout
 
 
-def expected(text: bytes, threads: int, *, edmm: bool, size: int = 1 << 24) -> PlainMeasurer:
-    """The layout in words of its description, area by area from the top."""
-    measurer = PlainMeasurer(size, 4)
-    top = size
-    measured = text + b"\0"
-    top -= -(-len(measured) // PAGE) * PAGE
-    measurer.pages(top, REG_R, measured)
-    ssa = top - threads * 8 * PAGE
-    tcs = ssa - threads * PAGE
-    tls = tcs - threads * PAGE
-    stacks = [tls - (thread + 1) * 64 * PAGE for thread in range(threads)]
-    signal_stacks = [stacks[-1] - (thread + 1) * 16 * PAGE for thread in range(threads)]
-    pal = signal_stacks[-1] - LIBPAL_PAGES * PAGE
-    measurer.pages(ssa, REG_RW, b"", threads * 8)
-    for thread in range(threads):
-        own, gs = ssa + thread * 8 * PAGE, tls + thread * PAGE
-        page = Tcs(ossa=own, nssa=2, oentry=pal + 0x40, ofs_base=0, ogs_base=gs, fs_limit=0xFFF, gs_limit=0xFFF)
-        measurer.pages(tcs + thread * PAGE, TCS, page.build())
-    for thread in range(threads):
-        own = ssa + thread * 8 * PAGE
-        page_ = bytearray(PAGE)
-        struct.pack_into("<QQ", page_, 0, tls + thread * PAGE, 0xBADBADBADBAD)
-        struct.pack_into("<QQQ", page_, 272, size, tcs + thread * PAGE, stacks[thread] + 64 * PAGE)
-        struct.pack_into("<QQ", page_, 304, signal_stacks[thread], signal_stacks[thread] + 16 * PAGE)
-        struct.pack_into("<QQ", page_, 328, own, own + 4 * PAGE - 184)
-        struct.pack_into("<QQQ", page_, 416, len(measured), 0x10000, pal)
-        measurer.pages(tls + thread * PAGE, REG_RW, bytes(page_))
-    for stack in stacks:
-        measurer.pages(stack, REG_RW, b"", 64)
-    for stack in signal_stacks:
-        measurer.pages(stack, REG_RW, b"", 16)
-    measurer.pages(pal, REG_RX, TEXT).pages(pal + 0x3000, REG_RW, bytes(0x100) + DATA).pages(pal + 0x4000, REG_RW, b"")
-    return measurer if edmm else measurer.bare(0x10000, REG_RWX, (pal - 0x10000) // PAGE)
-
-
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("edmm", [False, True])
 def test_areas_lie_from_the_top_downwards_and_the_rest_is_heap(threads: int, edmm: bool) -> None:
-    text = manifest(threads, edmm)
+    text = manifest_text(threads, edmm)
     assert layout(text).measure().digest() == expected(text, threads, edmm=edmm).digest()
 
 
 def test_a_manifest_that_fills_its_pages_gets_one_more_for_its_end() -> None:
-    text = manifest().ljust(PAGE, b"\n")
+    text = manifest_text().ljust(PAGE, b"\n")
     assert layout(text).measure().digest() == expected(text, 2, edmm=False).digest()
 
 
 @pytest.mark.parametrize("edmm", [False, True])
 def test_with_edmm_the_heap_comes_later(edmm: bool) -> None:
-    (block,) = blocks(Manifest.parse(manifest(edmm=edmm)), ElfImage.parse(LIBPAL))
+    (block,) = blocks(Manifest.parse(manifest_text(edmm=edmm)), ElfImage.parse(LIBPAL))
     assert block.summary is not None
     assert block.layout is not None
     most = block.summary.heap_pages_most
@@ -110,7 +41,7 @@ def test_with_edmm_the_heap_comes_later(edmm: bool) -> None:
 
 
 def test_without_libpal_there_is_no_layout() -> None:
-    (block,) = blocks(Manifest.parse(manifest()), None)
+    (block,) = blocks(Manifest.parse(manifest_text()), None)
     assert block.layout is None
     assert block.summary is None
 
@@ -150,7 +81,7 @@ def test_names_settings_that_give_up_a_protection() -> None:
     assert "insecure__use_cmdline_argv" in found
     assert "disable_aslr" not in found
     assert all(word in found for word in ("sgx.debug", "allow_all_but_log", "allowed_files: 1 "))
-    assert Manifest.parse(manifest()).insecure == ()
+    assert Manifest.parse(manifest_text()).insecure == ()
 
 
 @pytest.mark.parametrize(
@@ -193,13 +124,13 @@ def test_refuses_manifests_that_cannot_be(text: bytes, code: str) -> None:
 )
 def test_refuses_a_libpal_that_does_not_fit(segments: tuple[Seg, ...], code: str) -> None:
     with pytest.raises(MalformedError) as caught:
-        blocks(Manifest.parse(manifest()), ElfImage.parse(Elf(segments=segments).build()))
+        blocks(Manifest.parse(manifest_text()), ElfImage.parse(Elf(segments=segments).build()))
     assert caught.value.code == code
 
 
 def test_refuses_more_threads_than_fit() -> None:
     with pytest.raises(MalformedError) as caught:
-        layout(manifest(threads=100))
+        layout(manifest_text(threads=100))
     assert caught.value.code == "enclave.gramine.size"
 
 

@@ -93,7 +93,8 @@ def test_kinds_that_cannot_be_measured_say_so() -> None:
 
 def test_settings_of_a_manifest_are_warned_of() -> None:
     text = b"loader.insecure__use_cmdline_argv = true\n[sgx]\n"
-    assert codes(text, "x.manifest.sgx") == ["enclave.unsigned", "enclave.gramine.insecure"]
+    expected = ["enclave.unsigned", "enclave.gramine.insecure"]
+    assert codes(text, "x.manifest.sgx") == [*expected, "enclave.libpal.missing"]
 
 
 def test_the_heaviest_remark_comes_first() -> None:

@@ -131,5 +131,5 @@ def test_a_damaged_elf_file_is_told_apart_from_what_is_no_enclave() -> None:
 def test_signatures_in_a_damaged_elf_file_are_shown_and_why_nothing_else_is() -> None:
     found = read_enclave(cut(signed_intel_enclave()))
     assert (found.kind, len(found.blocks)) == (EnclaveKind.UNKNOWN, 1)
-    assert found.note.endswith("[elf.range]")
+    assert "[elf.range]" in found.note
     assert "malformed" not in read_enclave(b"x" + sigstruct().build()).note

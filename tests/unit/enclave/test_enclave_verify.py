@@ -161,11 +161,14 @@ def test_debug_is_judged_as_the_file_or_the_rule_says(
 
 
 def test_what_is_denied_is_refused_though_a_rule_allows_it() -> None:
-    for policy in (
-        replace(POLICY, denied_signers=frozenset({MINE})),
-        replace(POLICY, denied_enclaves=frozenset({MR_ENCLAVE})),
+    for policy, seen, hint in (
+        (replace(POLICY, denied_signers=frozenset({MINE})), f"MRSIGNER {MINE.hex()} is denied", "another key"),
+        (replace(POLICY, denied_enclaves=frozenset({MR_ENCLAVE})), f"MRENCLAVE {MR_ENCLAVE.hex()}", "another build"),
     ):
-        assert refusals(judged(sigstruct(), policy=policy)) == ["enclave.deny-list"]
+        verdict = judged(sigstruct(), policy=policy)
+        assert refusals(verdict) == ["enclave.deny-list"]
+        assert verdict.refusals[0].seen.startswith(seen)
+        assert hint in verdict.refusals[0].hint
 
 
 def test_a_published_key_is_refused_though_a_rule_allows_it() -> None:

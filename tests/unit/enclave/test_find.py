@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from bastide.enclave.examine import examine
+from bastide.enclave.examine import Finding, PartFinding, examine
 from bastide.enclave.find import find, read_found
 from bastide.enclave.image import EnclaveKind
 from bastide.enclave.layers import DEFAULT_LIMITS
+from bastide.enclave.libpal import LARGEST_LIBPAL
 from bastide.errors import ConfigError, MalformedError
 from bastide.sgx.sigstruct import SIGSTRUCT_SIZE
 from bastide.units import MIB
 from support.enclave_files import SEGMENTS, Elf, OeFile, Sec, intel_enclave, signed_intel_enclave
+from support.gramine_files import LIBPAL, manifest_text, signature
 from support.images import Member, layout, tar
 from support.sgx_values import sigstruct
 from support.vectors import vectors
@@ -27,7 +29,7 @@ def pieces_of(raw: bytes, size: int) -> Iterator[bytes]:
 
 def kind_of(name: str, raw: bytes) -> EnclaveKind | None:
     finding = examine(name, len(raw), pieces_of(raw, 1000), DEFAULT_LIMITS)
-    return finding.kind if finding is not None else None
+    return finding.kind if isinstance(finding, Finding) else None
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_a_signature_in_a_large_file_is_seen_wherever_pieces_end(piece: int, mon
     monkeypatch.setattr("bastide.enclave.examine._IN_MEMORY", 100)
     raw = b"x" * 3001 + RAW + b"\x06\0\0\0" * 100 + RAW + b"y" * 77
     finding = examine("a.bin", len(raw), pieces_of(raw, piece), DEFAULT_LIMITS)
-    assert finding is not None
+    assert isinstance(finding, Finding)
     assert [one.offset for one in finding.signatures] == [3001, 3001 + SIGSTRUCT_SIZE + 400]
     assert all(one.valid for one in finding.signatures)
 
@@ -74,7 +76,7 @@ def test_large_files_are_known_like_small_ones(piece: int, monkeypatch: pytest.M
     assert examine("a", len(plain), pieces_of(plain, piece), DEFAULT_LIMITS) is None
     scone = Elf(segments=SEGMENTS, sections=(Sec(name=".x", data=b"SCONE_HASH SCONE_HEAP SCONE_CAS_ADDR"),)).build()
     finding = examine("a", len(scone), pieces_of(scone, piece), DEFAULT_LIMITS)
-    assert finding is not None
+    assert isinstance(finding, Finding)
     assert finding.kind is EnclaveKind.SCONE
 
 
@@ -82,7 +84,7 @@ def test_a_large_elf_file_that_cannot_be_read_is_still_searched(monkeypatch: pyt
     monkeypatch.setattr("bastide.enclave.examine._IN_MEMORY", 100)
     raw = b"\x7fELF" + bytes(500) + RAW
     finding = examine("a", len(raw), pieces_of(raw, 400), DEFAULT_LIMITS)
-    assert finding is not None
+    assert isinstance(finding, Finding)
     assert (finding.kind, finding.signatures[0].offset) == (EnclaveKind.UNKNOWN, 504)
 
 
@@ -138,6 +140,69 @@ def test_signatures_beside_are_joined_to_what_they_sign(tmp_path: Path) -> None:
         ("/b/other.sig", EnclaveKind.SIGSTRUCT, True),
         ("/b/y.sgxs", EnclaveKind.FORTANIX, False),
     ]
+
+
+GRAMINE = (Member("app/x.manifest.sgx", manifest_text()), Member("app/x.sig", signature(manifest_text())))
+OTHER_LIBPAL = Elf(segments=SEGMENTS, entry=0x48).build()
+
+
+@pytest.mark.parametrize(
+    ("layers", "paths"),
+    [
+        ([GRAMINE], []),
+        ([(*GRAMINE, Member("lib/libpal.so", LIBPAL))], ["/lib/libpal.so"]),
+        ([(Member("lib/libpal.so", LIBPAL),), GRAMINE], ["/lib/libpal.so"]),
+        ([(Member("lib/libpal.so", LIBPAL),), (*GRAMINE, Member("lib/.wh.libpal.so"))], []),
+        ([(Member("lib/libpal.so", LIBPAL),), (*GRAMINE, Member("lib/.wh..wh..opq"))], []),
+        ([(Member("lib/libpal.so", LIBPAL),), (*GRAMINE, Member("lib/libpal.so", b"text" * 99))], []),
+        ([(*GRAMINE, Member("b/libpal.so", LIBPAL), Member("a/libpal.so", LIBPAL))], ["/a/libpal.so"]),
+        ([(*GRAMINE, Member("b/libpal.so", LIBPAL), Member("a/x", hard_link="b/libpal.so"))], ["/a/x"]),
+        (
+            [(*GRAMINE, Member("sgx/libpal.so", LIBPAL), Member("direct/libpal.so", OTHER_LIBPAL))],
+            ["/direct/libpal.so", "/sgx/libpal.so"],
+        ),
+        ([(*GRAMINE, Member("lib/libpal.so.1", LIBPAL), Member("lib/xlibpal.so", LIBPAL))], []),
+    ],
+)
+def test_a_gramine_enclave_knows_the_different_libpals_of_the_final_tree(
+    layers: list[tuple[Member, ...]], paths: list[str], tmp_path: Path
+) -> None:
+    (one,) = find(layout([tar(*members) for members in layers]).write(tmp_path))
+    assert [libpal.path for libpal in one.libpals] == paths
+    assert [read_found(libpal) for libpal in one.libpals] == [LIBPAL, OTHER_LIBPAL][len(paths) - 1 :: -1][: len(paths)]
+
+
+def test_only_gramine_has_libpals_and_a_libpal_alone_is_no_enclave(tmp_path: Path) -> None:
+    (tmp_path / "libpal.so").write_bytes(LIBPAL)
+    assert list(find(tmp_path)) == []
+    (tmp_path / "e.so").write_bytes(signed_intel_enclave())
+    (tmp_path / "x.manifest.sgx").write_bytes(manifest_text())
+    found = {one.kind: one.libpals for one in find(tmp_path)}
+    assert found[EnclaveKind.INTEL_SDK] == ()
+    assert [one.path for one in found[EnclaveKind.GRAMINE]] == [str(tmp_path / "libpal.so")]
+
+
+def test_an_enclave_under_the_name_of_libpal_is_still_an_enclave() -> None:
+    assert kind_of("lib/libpal.so", signed_intel_enclave()) is EnclaveKind.INTEL_SDK
+    assert kind_of("lib/libpal.so", b"junk" + RAW) is EnclaveKind.UNKNOWN
+
+
+def test_a_libpal_is_read_up_to_its_limit_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bastide.enclave.examine._IN_MEMORY", 100)
+    for size, seen in ((LARGEST_LIBPAL, True), (LARGEST_LIBPAL + 1, False)):
+        raw = LIBPAL.ljust(size, b"\0")
+        finding = examine("libpal.so", size, pieces_of(raw, MIB), DEFAULT_LIMITS)
+        assert isinstance(finding, PartFinding) is seen
+    assert examine("libpal.so", 100, iter([b"x" * 100]), DEFAULT_LIMITS) is None
+
+
+def test_very_many_libpals_are_counted_like_enclaves(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "libpal.so").write_bytes(LIBPAL)
+    with pytest.raises(MalformedError) as caught:
+        list(find(tmp_path, limits=replace(DEFAULT_LIMITS, enclaves=4)))
+    assert caught.value.code == "enclave.find.enclaves"
 
 
 def test_the_signer_is_that_of_a_good_signature_only(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from bastide.enclave.find import Found, find, read_found
+from bastide.enclave.find import find, read_found
+from bastide.enclave.found import Found
 from bastide.enclave.layers import DEFAULT_LIMITS, Limits
 from bastide.enclave.tar import TarReader
 from bastide.errors import ConfigError, MalformedError

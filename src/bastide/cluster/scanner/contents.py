@@ -6,14 +6,18 @@ Only for what ``find`` has just gone through to its end: it has compared all dig
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
-from bastide.enclave.find import LARGEST_ENCLAVE, Found
+from bastide.enclave.find import LARGEST_ENCLAVE
+from bastide.enclave.found import Content
 from bastide.enclave.layers import Limits, pieces_of, unpacked
 from bastide.errors import MalformedError
 from bastide.units import format_bytes
 
+_Content = TypeVar("_Content", bound=Content)
 
-def contents(folder: Path, found: Sequence[Found], limits: Limits) -> Iterator[tuple[Found, bytes]]:
+
+def contents(folder: Path, found: Sequence[_Content], limits: Limits) -> Iterator[tuple[_Content, bytes]]:
     """Each of ``found`` with its content, layer by layer; one content at a time is in memory.
 
     Args:
@@ -63,7 +67,7 @@ class _Stream:
         return bytes(content)
 
 
-def _offset(found: Found) -> int:
+def _offset(found: Content) -> int:
     return found.place[2] if found.place is not None else 0
 
 

@@ -24,11 +24,12 @@ from bastide.cluster.scanner.client import Repository
 from bastide.cluster.scanner.contents import contents
 from bastide.cluster.scanner.pull import Pulled, ScanLimits, pull
 from bastide.cluster.scanner.referrers import statements_of
-from bastide.enclave.find import SIGNATURE_BESIDE, Found, find
+from bastide.enclave.find import find
+from bastide.enclave.found import Found, Libpal
 from bastide.enclave.layers import Limits
-from bastide.enclave.measure import bytes_to_hash, check_work, measure
+from bastide.enclave.measure import Work, bytes_to_hash, measure
 from bastide.enclave.oci import open_store
-from bastide.enclave.read import read_enclave
+from bastide.enclave.read import read_member
 from bastide.errors import BastideError, MalformedError, UnavailableError
 
 SCANNER: Final = f"bastide {__version__}"
@@ -127,20 +128,32 @@ def _manifests(folder: Path, pulled: Pulled, limits: Limits, spent: Spent) -> tu
 
 def _measured(folder: Path, found: Sequence[Found], limits: Limits) -> dict[Found, EnclaveReport]:
     """The facts about each enclave, within one budget of work."""
-    hashed = 0
+    work = Work()
     reports = {}
-    for one, content in contents(folder, found, limits):
-        try:
-            beside = one.kind in SIGNATURE_BESIDE and one.signatures
-            enclave = read_enclave(content, one.path, sig=one.signatures[0].sigstruct.build() if beside else None)
-            hashed += bytes_to_hash(enclave)
-            check_work(hashed)
-            reports[one] = EnclaveReport.of(one.path, enclave, measure(enclave), problem=enclave.note)
-        except MalformedError as error:
-            if error.code == "enclave.layout.work":
-                raise
-            reports[one] = _unreadable(one, error)
+    for libpals, group in _by_libpals(found).items():
+        # Gramine's image by image: of one image alone are its libpal.so in memory, of all others there are none.
+        several = [content for _, content in contents(folder, libpals, limits)]
+        for one, content in contents(folder, group, limits):
+            reports[one] = _report(one, content, several, work)
     return reports
+
+
+def _by_libpals(found: Sequence[Found]) -> dict[tuple[Libpal, ...], list[Found]]:
+    groups: dict[tuple[Libpal, ...], list[Found]] = {}
+    for one in found:
+        groups.setdefault(one.libpals, []).append(one)
+    return groups
+
+
+def _report(found: Found, content: bytes, libpals: Sequence[bytes], work: Work) -> EnclaveReport:
+    try:
+        enclave = read_member(found, content, libpals=libpals, spend=work.spend)
+        work.spend(bytes_to_hash(enclave))
+        return EnclaveReport.of(found.path, enclave, measure(enclave), problem=enclave.note)
+    except MalformedError as error:
+        if error.code == "enclave.layout.work":
+            raise
+        return _unreadable(found, error)
 
 
 def _unreadable(found: Found, error: MalformedError) -> EnclaveReport:
