@@ -1,8 +1,8 @@
 """Several enclaves at once: ``bastide enclave measure FILE...`` with two processes against one.
 
-Called from ``python -m bench``, or alone as ``python -m bench.enclave_cores``. Both ways alternate with the same work by
-plain SHA-256, in two processes and in one: the gain of that says how free the second core was, so that a noisy machine
-is seen as such. To be read on a quiet machine.
+Called from ``python -m bench``, or alone as ``python -m bench.enclave_cores``. Both ways alternate with as much plain
+SHA-256, in two processes and in one: the gain of that says how free the second core was, so that noise is seen.
+To be read on a quiet machine; starting the program is part of both ways, so that a gain of 2 is not reached.
 """
 
 import json

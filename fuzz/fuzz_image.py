@@ -12,6 +12,7 @@ import atheris
 with atheris.instrument_imports(include=["bastide.enclave"]):
     from bastide.enclave.blobs import Archive, WholeFile
     from bastide.enclave.find import DEFAULT_LIMITS, _Budget, _in_image
+    from bastide.enclave.found import joined
     from bastide.enclave.layers import unpacked
     from bastide.enclave.oci import ImageStore, RootFileSystem
     from bastide.errors import MalformedError
@@ -32,9 +33,10 @@ def test_one_input(data: bytes) -> None:
         try:
             store = make()
             for number, image in enumerate(store.images()):
-                for found in _in_image(store, image, number, _HERE, _Budget(DEFAULT_LIMITS)):
-                    if ".." in found.path.split("/") or found.size > len(plain):
-                        raise AssertionError("a path that climbs, or a file larger than the image")
+                for found in joined(_in_image(store, image, number, _HERE, _Budget(DEFAULT_LIMITS))):
+                    for file in (found, *found.libpals):
+                        if ".." in file.path.split("/") or file.size > len(plain):
+                            raise AssertionError("a path that climbs, or a file larger than the image")
         except MalformedError:
             continue
 

@@ -11,8 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from bastide.enclave.statement import EnclaveClaim, Statement, sign_statement
 from bastide.sgx.certification import PlatformIdentification
-from bastide.sgx.types import CpuSvn, Svn
+from bastide.sgx.types import CpuSvn, MrSigner, Svn
 from bastide.sim.intel import platform
 from support.enclave_files import (
     PAGE,
@@ -31,14 +35,53 @@ from support.enclave_files import (
     note,
     signed_intel_enclave,
 )
+from support.gramine_files import LIBPAL, manifest_text, signature
 from support.images import Member, docker_save, layout, packed, tar
 from support.quotes import TEE_TCB_SVN, good_world, td_world
 from support.sgx_values import later_quote, quote, report_body, sigstruct, td_report, td_report15_ex
 
+STATEMENT_KEY = ec.derive_private_key(20261123, ec.SECP256R1())
+"""A key that anybody can make: of fuzz targets alone."""
+
+_SIGNED = sigstruct()
+_STATEMENT = Statement(
+    repository="registry.example/payments/api",
+    image_digest=f"sha256:{'ab' * 32}",
+    enclaves=(
+        EnclaveClaim(
+            path="/app/e.so",
+            kind="intel-sdk",
+            mr_enclave=_SIGNED.enclave_hash,
+            mr_signer=MrSigner(bytes(32)),  # the same in each run, as all of it must be
+            product_id=1,
+            svn=Svn(3),
+            attributes=_SIGNED.attributes,
+            attribute_mask=_SIGNED.attribute_mask,
+        ),
+    ),
+)
+SIGNED_STATEMENT = sign_statement(_STATEMENT, STATEMENT_KEY)
+
 
 def seeds() -> dict[str, dict[str, bytes]]:
     """Seeds by target and name."""
-    return {**_quote_seeds(), **_enclave_seeds()}
+    return {**_quote_seeds(), **_enclave_seeds(), **_policy_seeds()}
+
+
+def _policy_seeds() -> dict[str, dict[str, bytes]]:
+    pem = STATEMENT_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    head = "apiVersion: bastide.dev/v1alpha1\nkind: SignersPolicy\nspec:\n"
+    rule = f'  - name: mine\n    mrEnclave: "{_SIGNED.enclave_hash.hex()}"\n    minimumSvn: 1\n    debug: forbid-mask\n'
+    key = f"    - name: release\n      publicKey: |\n        {pem.strip().replace(chr(10), chr(10) + ' ' * 8)}\n"
+    statements = f"  statements:\n  - repository: registry.example/payments/*\n    keys:\n{key}"
+    deny = f'  deny:\n    mrEnclaves: ["{_SIGNED.enclave_hash.hex()}"]\n'
+    return {
+        "fuzz_statement": {"envelope": SIGNED_STATEMENT, "statement": _STATEMENT.build()},
+        "fuzz_signers": {
+            "allow": f"{head}  allow:\n{rule}".encode(),
+            "all": f"{head}  debug: allow\n  measurement: when-possible\n  allow:\n{rule}{deny}{statements}".encode(),
+        },
+    }
 
 
 def _quote_seeds() -> dict[str, dict[str, bytes]]:
@@ -104,6 +147,7 @@ def _enclave_seeds() -> dict[str, dict[str, bytes]]:
         },
         "fuzz_gramine_manifest": {
             "small": b'[sgx]\nenclave_size = "16M"\nmax_threads = 2\nedmm_enable = true\n',
+            "triple": b"\0".join((manifest_text(edmm=True), signature(manifest_text(edmm=True), edmm=True) + LIBPAL)),
             "files": b'sgx.enclave_size = "1G"\n[[sgx.trusted_files]]\nuri = "file:/a"\nsha256 = "00"\n',
         },
         "fuzz_image": {

@@ -9,7 +9,7 @@ from bastide.enclave.examine import Finding, PartFinding, examine
 from bastide.enclave.find import find, read_found
 from bastide.enclave.image import EnclaveKind
 from bastide.enclave.layers import DEFAULT_LIMITS
-from bastide.enclave.libpal import LARGEST_LIBPAL
+from bastide.enclave.libpal import LARGEST_LIBPAL, MOST_LIBPALS
 from bastide.errors import ConfigError, MalformedError
 from bastide.sgx.sigstruct import SIGSTRUCT_SIZE
 from bastide.units import MIB
@@ -194,6 +194,12 @@ def test_a_libpal_is_read_up_to_its_limit_and_no_further(monkeypatch: pytest.Mon
         finding = examine("libpal.so", size, pieces_of(raw, MIB), DEFAULT_LIMITS)
         assert isinstance(finding, PartFinding) is seen
     assert examine("libpal.so", 100, iter([b"x" * 100]), DEFAULT_LIMITS) is None
+
+
+def test_no_more_different_libpals_are_kept_than_show_that_there_are_too_many(tmp_path: Path) -> None:
+    libpals = [Member(f"{number}/libpal.so", LIBPAL + bytes([number])) for number in range(MOST_LIBPALS + 3)]
+    (one,) = find(layout([tar(*GRAMINE, *libpals)]).write(tmp_path))
+    assert len(one.libpals) == MOST_LIBPALS + 1
 
 
 def test_very_many_libpals_are_counted_like_enclaves(tmp_path: Path) -> None:
