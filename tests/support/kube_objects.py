@@ -72,18 +72,18 @@ class KubeObjects:
     objects: dict[str, Json] = field(default_factory=dict)
     refuse: object = None
     version: int = 0
-    events: list[tuple[int, str, str, Json]] = field(default_factory=list)
+    events: list[tuple[int, str, Json | None, Json | None]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def put(self, path: str, tree: Json) -> Json:
         """Make or change an object, as somebody else would."""
         with self.changed:
             self.version += 1
-            kind = "MODIFIED" if path in self.objects else "ADDED"
+            before = self.objects.get(path)
             metadata = {**tree.get("metadata", {}), "resourceVersion": str(self.version)}
             metadata.setdefault("name", path.rpartition("/")[2])
             self.objects[path] = {**copy.deepcopy(tree), "metadata": metadata}
-            self.events.append((self.version, kind, path, self.objects[path]))
+            self.events.append((self.version, path, before, self.objects[path]))
             self.changed.notify_all()
             return self.objects[path]
 
@@ -91,9 +91,7 @@ class KubeObjects:
         """Take an object away."""
         with self.changed:
             self.version += 1
-            gone = self.objects.pop(path)
-            gone = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self.version)}}
-            self.events.append((self.version, "DELETED", path, gone))
+            self.events.append((self.version, path, self.objects.pop(path), None))
             self.changed.notify_all()
 
     def __call__(self, asked: Asked, answer: Exchange) -> None:
@@ -102,7 +100,7 @@ class KubeObjects:
         if self.refuse is not None and (status := self.refuse(asked.method, parts.path)):
             _status(answer, status, "told to refuse")
         elif asked.method == "GET" and "watch" in query:
-            self._watch(parts.path, int(query["resourceVersion"]), answer)
+            self._watch(parts.path, query, answer)
         elif asked.method == "GET":
             self._get(parts.path, query, answer)
         else:
@@ -113,7 +111,7 @@ class KubeObjects:
             if path in self.objects:
                 answer.reply(200, self.objects[path])
             elif path.rpartition("/")[2].islower() and path.rpartition("/")[2].endswith("s"):
-                items = [tree for name, tree in self.objects.items() if _belongs(name, path)]
+                items = [tree for name, tree in self.objects.items() if _belongs(name, path) and _selects(query, tree)]
                 begin, limit = int(query.get("continue", 0)), int(query.get("limit", len(items)))
                 more = str(begin + limit) if begin + limit < len(items) else ""
                 metadata = {"resourceVersion": str(self.version), "continue": more}
@@ -121,17 +119,20 @@ class KubeObjects:
             else:
                 _status(answer, 404, f"{path} not found")
 
-    def _watch(self, path: str, since: int, answer: Exchange) -> None:
+    def _watch(self, path: str, query: dict[str, str], answer: Exchange) -> None:
+        since = int(query["resourceVersion"])
         answer.begin_stream()
         while not answer.stop.is_set():
             with self.changed:
                 fresh = self.events[bisect_right(self.events, since, key=lambda event: event[0]) :]
                 if not fresh:
                     self.changed.wait(0.02)
-            for version, kind, name, tree in fresh:
+            for version, name, before, after in fresh:
                 since = version
-                if _belongs(name, path):
-                    answer.event(kind, tree)
+                if _belongs(name, path) and (told := _event(query, before, after)):
+                    kind, tree = told
+                    metadata = {**tree["metadata"], "resourceVersion": str(version)}
+                    answer.event(kind, {**tree, "metadata": metadata})
         answer.end_stream()
 
     def _write(self, asked: Asked, path: str, answer: Exchange) -> None:
@@ -161,6 +162,36 @@ class KubeObjects:
             except (KeyError, IndexError, ValueError) as error:
                 return _status(answer, 422, f"the patch does not apply: {error}")
             return answer.reply(200, self.put(path, patched))
+
+
+def _event(query: dict[str, str], before: Json | None, after: Json | None) -> tuple[str, Json] | None:
+    """What a watch with selectors tells: an object that is selected no more is DELETED to it."""
+    was, is_ = (tree is not None and _selects(query, tree) for tree in (before, after))
+    if is_:
+        return ("MODIFIED" if was else "ADDED"), after
+    return ("DELETED", after or before) if was else None
+
+
+def _selects(query: dict[str, str], tree: Json) -> bool:
+    """``labelSelector`` and ``fieldSelector`` as far as we use them; a pod without status is Pending."""
+    metadata = tree["metadata"]
+    fields = {
+        "metadata.name": metadata["name"],
+        "spec.nodeName": (tree.get("spec") or {}).get("nodeName", ""),
+        "status.phase": (tree.get("status") or {}).get("phase", "Pending"),
+    }
+    return _meets(query.get("labelSelector", ""), metadata.get("labels") or {}) and _meets(
+        query.get("fieldSelector", ""), fields
+    )
+
+
+def _meets(selector: str, values: dict[str, str]) -> bool:
+    """Whether all ``key=value`` and ``key!=value`` of a selector hold."""
+    for one in filter(None, selector.split(",")):
+        key, _, value = one.partition("=")
+        if (values.get(key.removesuffix("!"), "") == value) is key.endswith("!"):
+            return False
+    return True
 
 
 def _belongs(name: str, path: str) -> bool:

@@ -21,6 +21,7 @@ from support.reviews import (
     mutate,
     patched,
     review,
+    validate,
     world,
 )
 
@@ -157,16 +158,79 @@ def test_a_pod_that_names_its_node_cannot_be_gated_and_is_asked_to_come_again():
     assert "'n1'" in answer.refusal.message
 
 
-def test_mode_warn_never_refuses():
-    failing = FakeResolver(error=UnavailableError("scanner.down", "it is down"))
-    for tree, policy in (
-        (pod(_sgx(image=TAGGED)), gate("warn")),
-        (pod(_sgx()), gate("warn", on_miss="retry")),
-        (pod(_sgx(), nodeName="n1"), gate("warn")),
-    ):
-        answer = _mutate(tree, world(policy), failing)
-        assert answer.allowed
-        assert answer.warnings
+FAILING = FakeResolver(error=UnavailableError("scanner.down", "it is down"))
+LABEL = "bastide.dev/inspection"
+
+
+def _told(tree):
+    """Label and annotation by which a pod of mode warn is looked at later; None for each that is not there."""
+    metadata = tree["metadata"]
+    return metadata.get("labels", {}).get(LABEL), metadata.get("annotations", {}).get("bastide.dev/gate")
+
+
+@pytest.mark.parametrize(
+    ("tree", "fields", "words"),
+    [
+        (pod(_sgx(image=TAGGED)), {}, f"container 'app': expected an image by digest, seen {TAGGED}"),
+        (pod(_sgx()), {}, f"{PINNED}: not looked into yet"),
+        (pod(_sgx()), {"on_miss": "retry"}, f"{PINNED}: not looked into yet"),
+        (pod(_sgx(), nodeName="n1"), {}, f"{PINNED}: not looked into yet"),
+    ],
+)
+def test_mode_warn_neither_refuses_nor_gates_and_has_told_later_what_enforce_would_say(tree, fields, words):
+    policy = world(gate("warn", **fields))
+    answer = _mutate(tree, policy, FAILING)
+    after = patched(tree, answer)
+    assert "schedulingGates" not in after["spec"]
+    assert _told(after) == ("pending", f"warn: admitted, though: {words}")
+    assert validate(review(after), policy).allowed
+    assert [*answer.warnings, *validate(review(after), policy).warnings]
+    assert _mutate(after, policy, FAILING).patch == ()
+
+
+def test_mode_warn_asks_the_scanner_for_digests_only_and_the_controller_for_all_else():
+    resolver = FakeResolver({TAGGED: Resolved(digest=OTHER_DIGEST)})
+    tree = pod(_sgx(image=TAGGED), container(name="b"), container(name="c", image=f"registry.example/c@{DIGEST}"))
+    after = patched(tree, _mutate(tree, world(gate("warn"), refused=[DIGEST]), resolver))
+    assert [asked[3] for asked in resolver.asked] == [(TAGGED,)]
+    assert _told(after)[0] == "pending"
+    assert "enclave.signer: expected a TrustedSigner" in _told(after)[1]
+
+
+def test_mode_warn_leaves_pods_alone_that_enforce_would_start():
+    tree = pod(_sgx())
+    after = patched(tree, _mutate(tree, world(gate("warn"), accepted=[DIGEST])))
+    assert _told(after) == (None, None)
+    assert _told(patched(tree, _mutate(tree, world(gate())))) == (None, None)
+
+
+def test_mode_warn_takes_off_a_gate_that_a_manifest_brings_and_no_other():
+    other = {"name": "example.com/other"}
+    tree = pod(_sgx(), schedulingGates=[*GATED, other])
+    for known in ({}, {"accepted": [DIGEST]}):
+        after = patched(tree, _mutate(tree, world(gate("warn"), **known)))
+        assert after["spec"]["schedulingGates"] == [other]
+    assert patched(tree, _mutate(tree, world(gate())))["spec"]["schedulingGates"] == [*GATED, other]
+
+
+def test_in_mode_warn_an_image_that_a_running_pod_gets_is_told_of_later_too():
+    old = pod(_sgx(image=f"registry.example/old@{OTHER_DIGEST}"))
+    new = pod(_sgx())
+    resolver = FakeResolver()
+    after = patched(new, mutate(review(new, old), world(gate("warn"), accepted=[OTHER_DIGEST]), resolver))
+    assert _told(after)[0] == "pending"
+    assert resolver.asked == []
+    unchanged = mutate(review(old, old), world(gate("warn")), resolver)
+    assert unchanged.patch == ()
+
+
+def test_in_mode_warn_an_ephemeral_container_is_asked_for_at_once_for_its_pod_takes_no_label():
+    old = pod(_sgx())
+    new = pod(_sgx(), ephemeralContainers=[{"name": "debug", "image": f"registry.example/d@{OTHER_DIGEST}"}])
+    resolver = FakeResolver(default=Resolved(digest=OTHER_DIGEST))
+    answer = mutate(ephemeral(new, old), world(gate("warn"), accepted=[DIGEST]), resolver)
+    assert (answer.allowed, answer.patch) == (True, ())
+    assert resolver.asked[0][3] == (f"registry.example/d@{OTHER_DIGEST}",)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import pytest
 from click.testing import CliRunner
 
 from bastide.cli.cluster_controller import command
-from bastide.cluster.controller.gated import GatedPods
+from bastide.cluster.controller.asking import Asking
 from bastide.cluster.controller.gatekeeper import Gatekeeper, Outcome, World
+from bastide.cluster.controller.pods import KeptPods, is_gated, is_marked
 from bastide.cluster.kept import GateFacts
 from bastide.errors import ConfigError, UnavailableError
 from bastide.kube.client import ApiClient
@@ -22,19 +23,25 @@ GATE = {"name": "bastide.dev/enclave-inspection"}
 
 def gatekeeper(api, may_act):
     world = World(
-        pods=GatedPods(),
+        gated=KeptPods(is_gated),
+        marked=KeptPods(is_marked),
         facts=GateFacts(),
         policy=lambda: AdmissionPolicy(signer_gate=SignerGate(mode=GateMode.ENFORCE)),
         may_act=may_act,
     )
     tree = pod(container(image=f"{REPOSITORY}@{DIGEST}"), schedulingGates=[GATE])
     tree["metadata"] = {"name": "app", "namespace": "a", "uid": "u"}
-    world.pods.put(tree)
+    world.gated.put(tree)
     world.facts.signers.put("payments", trusted_tree())
     facts = report(enclave()).build()
     world.facts.images.put(facts["metadata"]["name"], facts)
     client = ApiClient(api.access, chance=lambda: 0.0)
-    return Gatekeeper(client, world, None, EventRecorder(client, "x", "y", clock=time.monotonic))
+    return Gatekeeper(
+        client,
+        world,
+        Asking(None, again=1.0, clock=time.monotonic),
+        EventRecorder(client, "x", "y", clock=time.monotonic),
+    )
 
 
 def test_who_does_not_lead_does_not_look():

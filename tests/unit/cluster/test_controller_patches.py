@@ -2,11 +2,13 @@ import copy
 
 import pytest
 
-from bastide.cluster.controller.gated import GatedPods, digests_of, gate_index
-from bastide.cluster.controller.patches import annotate, release
+from bastide.cluster.controller.patches import annotate, release, unmark
+from bastide.cluster.controller.pods import KeptPods, digests_of, gate_index, is_gated, is_marked, trimmed
+from bastide.cluster.gate.images import image_fields
+from bastide.pods.request import sgx_request
 from support.gate import DIGEST, OTHER_DIGEST, REPOSITORY, Tree
 from support.kube_objects import apply_json_patch, merge
-from support.pods import container, pod
+from support.pods import EPC, container, pod
 
 GATE = {"name": "bastide.dev/enclave-inspection"}
 
@@ -82,12 +84,12 @@ def test_the_annotation_is_written_once_and_on_this_pod() -> None:
 
 
 def test_gated_pods_are_found_by_the_images_that_they_wait_for() -> None:
-    pods = GatedPods()
+    pods = KeptPods(is_gated)
     assert pods.put(gated())
     assert pods.keys == ("payments/app",)
     assert pods.with_digest(DIGEST) == pods.with_digest(OTHER_DIGEST) == ("payments/app",)
     assert not pods.put(gated(annotations={"c": "d"}, resourceVersion="9"))
-    assert pods.get("payments/app")["metadata"]["annotations"] == {"c": "d"}
+    assert pods.get("payments/app")["metadata"]["resourceVersion"] == "9"
     assert pods.put(changed(gated(), ("spec", "containers", 0, "image"), "busybox"))
     assert pods.with_digest(DIGEST) == ()
     assert pods.put(gated(uid="u-2"))
@@ -96,7 +98,7 @@ def test_gated_pods_are_found_by_the_images_that_they_wait_for() -> None:
 
 
 def test_a_pod_without_our_gate_or_that_is_being_deleted_waits_no_more() -> None:
-    pods = GatedPods()
+    pods = KeptPods(is_gated)
     pods.put(gated())
     assert not pods.put(gated({"name": "other.dev/gate"}))
     assert len(pods) == 0
@@ -110,7 +112,71 @@ def test_what_is_no_pod_is_passed_over() -> None:
     assert digests_of({"spec": {"containers": [{"image": "a b"}, {"image": 5}, None]}}) == frozenset()
 
 
-def test_managed_fields_are_not_kept() -> None:
-    pods = GatedPods()
-    pods.put(gated(managedFields=[{"manager": "kubectl"}], labels={"app": "x"}))
-    assert set(pods.get("payments/app")["metadata"]) == {"name", "namespace", "uid", "annotations"}
+LABEL = "bastide.dev/inspection"
+
+
+def marked(**metadata: object) -> Tree:
+    tree = gated({"name": "other.dev/gate"}, **{"labels": {"app": "x", LABEL: "pending"}, **metadata})
+    tree["spec"]["containers"][0]["resources"] = {"limits": {EPC: "1Mi"}}
+    return tree
+
+
+def test_a_pod_that_is_let_go_unseen_is_marked_beside_its_own_labels() -> None:
+    tree = gated(labels={"app": "x"})
+    after = apply_json_patch(tree, release(tree, "warn: admitted", mark=True))
+    assert after["metadata"]["labels"] == {"app": "x", LABEL: "pending"}
+    assert after["spec"]["schedulingGates"] == []
+
+
+def test_labels_that_came_meanwhile_are_never_overwritten() -> None:
+    tree = gated(resourceVersion="7")
+    patch = release(tree, "warn: admitted", mark=True)
+    assert apply_json_patch(tree, patch)["metadata"]["labels"] == {LABEL: "pending"}
+    later = gated(resourceVersion="8", labels={"app": "x"})
+    with pytest.raises(ValueError, match="resourceVersion"):
+        apply_json_patch(later, patch)
+
+
+def test_only_our_label_is_taken_off_and_only_of_the_pod_that_was_judged() -> None:
+    tree = marked()
+    patch = unmark(tree, "warn: admitted")
+    after = apply_json_patch(tree, patch)
+    assert after["metadata"]["labels"] == {"app": "x"}
+    assert after["metadata"]["annotations"]["bastide.dev/gate"] == "warn: admitted"
+    assert after["spec"] == tree["spec"]
+    for path, value in ((("metadata", "uid"), "u-2"), (("spec", "containers", 0, "image"), "busybox")):
+        with pytest.raises(ValueError, match="testing value"):
+            apply_json_patch(changed(tree, path, value), patch)
+
+
+def test_the_label_means_something_on_sgx_pods_only_that_no_gate_holds() -> None:
+    assert is_marked(marked())
+    plain = marked()
+    del plain["spec"]["containers"][0]["resources"]
+    assert not is_marked(plain)
+    assert not is_marked(marked(labels={LABEL: "done"}))
+    waiting = marked()
+    waiting["spec"]["schedulingGates"].append(GATE)
+    assert not is_marked(waiting)
+
+
+@pytest.mark.parametrize("tree", [gated(), marked()])
+def test_what_no_decision_takes_is_not_kept_and_decisions_are_the_same(tree: Tree) -> None:
+    tree["metadata"] |= {"managedFields": [{"manager": "kubectl"}]}
+    tree["metadata"]["annotations"] = {"a": "long", "sgx.intel.com/quote-provider": "aesmd", "bastide.dev/gate": "x"}
+    tree["spec"]["containers"][0] |= {"env": [{"name": "A", "value": "B"}], "resources": {"limits": {EPC: "1Mi"}}}
+    tree["spec"] |= {"volumes": [{"name": "v", "emptyDir": {}}, {"name": "t", "image": {"reference": "a:1"}}]}
+    kept = trimmed(tree)
+    assert kept == trimmed(kept)
+    assert "managedFields" not in kept["metadata"]
+    assert kept["metadata"]["annotations"] == {**tree["metadata"]["annotations"], "a": ""}
+    assert set(kept["spec"]["containers"][0]) == {"name", "image", "resources"}
+    assert [image for _, image in image_fields(kept)] == [image for _, image in image_fields(tree)]
+    assert sgx_request(kept) == sgx_request(tree)
+    assert (is_gated(kept), is_marked(kept)) == (is_gated(tree), is_marked(tree))
+    assert release(kept, "s") == release(tree, "s")
+
+
+def test_of_a_pod_with_neither_gate_nor_label_nothing_is_kept_but_its_name() -> None:
+    tree = gated({"name": "other.dev/gate"}, labels={"app": "x"})
+    assert trimmed(tree) == {"metadata": {"name": "app", "namespace": "payments"}}

@@ -3,105 +3,33 @@
 import asyncio
 import json
 import urllib.request
-from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bastide.cluster.controller.build import ControllerOptions, build_controller
 from bastide.cluster.controller.expiry import ExpirySettings
 from bastide.cluster.gate.report import Failure
-from bastide.cluster.resolving import Resolved, Unresolved
-from bastide.kube.follow import FollowSettings
-from bastide.kube.lease import LeaseSettings
-from support.api_server import api_server
-from support.bounded import eventually, run_bounded
-from support.gate import DIGEST, OTHER_DIGEST, REPOSITORY, enclave, report, trusted_tree
-from support.kube_objects import KubeObjects
-from support.pods import EPC, container, pod
-
-GROUP = "/apis/bastide.dev/v1alpha1"
-SIGNER = f"{GROUP}/trustedsigners/payments"
-REPORT = f"{GROUP}/enclaveimages/sha256-{'ab' * 32}"
-POD = "/api/v1/namespaces/payments/pods/app"
-LEASE = "/apis/coordination.k8s.io/v1/namespaces/bastide-system/leases/bastide-controller"
-EVENTS = "/apis/events.k8s.io/v1/namespaces/payments/events"
-GATE = {"name": "bastide.dev/enclave-inspection"}
-IMAGE = f"{REPOSITORY}@{DIGEST}"
-FAST = {
-    "election": LeaseSettings(duration=5, deadline=3.0, retry=0.05, release=1.0),
-    "follow": FollowSettings(watch=30, silence=5, first_delay=0.02, longest_delay=0.1),
-}
-
-
-def gated_pod(name="app", *, image=IMAGE, owner=None, **metadata):
-    tree = pod(container({EPC: "10Mi"}, image=image), schedulingGates=[GATE], imagePullSecrets=[{"name": "pull"}])
-    tree["metadata"] = {"name": name, "namespace": "payments", "uid": f"u-{name}", "annotations": {}, **metadata}
-    tree["metadata"]["annotations"]["bastide.dev/changed"] = "image"
-    if owner:
-        tree["metadata"]["ownerReferences"] = [{"kind": owner, "name": "web-1", "controller": True}]
-    return tree
-
-
-def policy_file(tmp_path, mode="enforce"):
-    path = tmp_path / "policy.yaml"
-    path.write_text(
-        f"apiVersion: bastide.dev/v1alpha1\nkind: AdmissionPolicy\nspec: {{signerGate: {{mode: {mode}}}}}\n"
-    )
-    return path
-
-
-class Scanner:
-    """Answers as told, and remembers what it was asked."""
-
-    def __init__(self, answer=None):
-        self.asked = []
-        self.answer = answer
-
-    async def resolve(self, namespace, pull_secrets, service_account, images, *, dry_run):
-        self.asked.append((namespace, tuple(pull_secrets), service_account, tuple(map(str, images)), dry_run))
-        return {image: self.answer or Resolved(digest=image.digest) for image in images}
-
-
-@asynccontextmanager
-async def running(api, tmp_path, *, scanner=None, mode="enforce", identity="one", **options):
-    path = options.pop("policy", None) or policy_file(tmp_path, mode)
-    controller = build_controller(
-        api.access,
-        scanner,
-        ControllerOptions(policy=path, listen=("127.0.0.1", 0), identity=identity, **{**FAST, **options}),
-        chance=lambda: 0.0,
-    )
-    task = asyncio.ensure_future(controller.run())
-    try:
-        yield controller
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-def _with(test, *objects):
-    kept = KubeObjects()
-    for path, tree in objects:
-        kept.put(path, tree)
-    with api_server(kept) as api:
-        run_bounded(lambda: test(api, kept))
-
-
-def is_gated(kept, path=POD):
-    return bool(kept.objects[path]["spec"]["schedulingGates"])
-
-
-def annotation(kept, path=POD):
-    return kept.objects[path]["metadata"]["annotations"].get("bastide.dev/gate", "")
-
-
-def events(kept):
-    return [(tree["reason"], tree["note"]) for path, tree in kept.objects.items() if path.startswith(EVENTS)]
-
-
-GOOD = ((SIGNER, trusted_tree()), (REPORT, report(enclave()).build()))
+from bastide.cluster.resolving import Unresolved
+from support.bounded import eventually
+from support.controlling import (
+    GOOD,
+    IMAGE,
+    LEASE,
+    POD,
+    REPORT,
+    SIGNER,
+    Scanner,
+    annotation,
+    events,
+    gated_pod,
+    is_gated,
+    is_pending,
+    old,
+    policy_file,
+    running,
+    with_objects,
+)
+from support.gate import OTHER_DIGEST, REPOSITORY, enclave, report, trusted_tree
 
 
 def test_a_pod_whose_enclaves_are_trusted_loses_the_gate(tmp_path):
@@ -113,7 +41,7 @@ def test_a_pod_whose_enclaves_are_trusted_loses_the_gate(tmp_path):
             assert events(kept)[0][0] == "EnclavesAccepted"
             assert "attestation tells what runs" in events(kept)[0][1]
 
-    _with(test, *GOOD, (POD, gated_pod()))
+    with_objects(test, *GOOD, (POD, gated_pod()))
 
 
 def test_a_pod_that_comes_later_is_looked_at_too(tmp_path):
@@ -123,7 +51,7 @@ def test_a_pod_that_comes_later_is_looked_at_too(tmp_path):
             kept.put(POD, gated_pod())
             await eventually(lambda: not is_gated(kept), "the gate is off")
 
-    _with(test, *GOOD)
+    with_objects(test, *GOOD)
 
 
 def test_pods_of_others_and_pods_without_our_gate_are_left_alone(tmp_path):
@@ -136,18 +64,23 @@ def test_pods_of_others_and_pods_without_our_gate_are_left_alone(tmp_path):
 
     other = gated_pod("other")
     other["spec"]["schedulingGates"] = [{"name": "someone.dev/gate"}]
-    _with(test, *GOOD, ("/api/v1/namespaces/payments/pods/other", other))
+    with_objects(test, *GOOD, ("/api/v1/namespaces/payments/pods/other", other))
 
 
-def test_only_unscheduled_pods_are_listed_and_watched(tmp_path):
+def test_only_unscheduled_and_marked_pods_are_listed_and_watched(tmp_path):
     async def test(api, kept):
         async with running(api, tmp_path):
-            await eventually(lambda: sum("/api/v1/pods" in one.path for one in api.asked) >= 2, "list and watch")
+            await eventually(lambda: sum("/api/v1/pods" in one.path for one in api.asked) >= 4, "list and watch")
         asked = [one.path for one in api.asked if "/api/v1/pods" in one.path]
-        assert all("fieldSelector=spec.nodeName%3D%2Cstatus.phase%3DPending" in path for path in asked)
-        assert "allowWatchBookmarks=true" in asked[1]
+        for selector in (
+            "fieldSelector=spec.nodeName%3D%2Cstatus.phase%3DPending&",
+            "labelSelector=bastide.dev%2Finspection%3Dpending&",
+        ):
+            listed, watched = (path for path in asked if selector in path)
+            assert "limit=500" in listed
+            assert "allowWatchBookmarks=true" in watched
 
-    _with(test)
+    with_objects(test)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +101,7 @@ def test_a_refused_pod_stays_gated_and_says_why_and_what_to_correct(tmp_path, ow
             assert annotation(kept).startswith("enforce: refused: ")
 
     facts = report(enclave()).build()
-    _with(test, (SIGNER, trusted_tree(minimumSvn=9)), (REPORT, facts), (POD, gated_pod(owner=owner)))
+    with_objects(test, (SIGNER, trusted_tree(minimumSvn=9)), (REPORT, facts), (POD, gated_pod(owner=owner)))
 
 
 def test_a_refused_pod_is_let_go_when_its_signer_becomes_trusted(tmp_path):
@@ -178,7 +111,7 @@ def test_a_refused_pod_is_let_go_when_its_signer_becomes_trusted(tmp_path):
             kept.put(SIGNER, trusted_tree())
             await eventually(lambda: not is_gated(kept), "the gate is off")
 
-    _with(test, (REPORT, report(enclave()).build()), (POD, gated_pod()))
+    with_objects(test, (REPORT, report(enclave()).build()), (POD, gated_pod()))
 
 
 def test_the_scanner_is_asked_for_what_nobody_looked_into_and_its_report_lets_the_pod_go(tmp_path):
@@ -194,7 +127,7 @@ def test_the_scanner_is_asked_for_what_nobody_looked_into_and_its_report_lets_th
             kept.put(REPORT, report(enclave()).build())
             await eventually(lambda: not is_gated(kept), "the gate is off")
 
-    _with(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
+    with_objects(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
 
 
 def test_a_scanner_that_cannot_is_asked_again_later_and_the_pod_says_so(tmp_path):
@@ -207,7 +140,7 @@ def test_a_scanner_that_cannot_is_asked_again_later_and_the_pod_says_so(tmp_path
             note = f"{IMAGE}: it does not answer [scanner.registry.down]; it is asked for again"
             assert ("EnclaveScanFailed", note) in events(kept)
 
-    _with(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
+    with_objects(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
 
 
 def test_a_report_that_cannot_be_read_counts_as_none(tmp_path):
@@ -220,7 +153,7 @@ def test_a_report_that_cannot_be_read_counts_as_none(tmp_path):
             await eventually(lambda: bool(scanner.asked), "the scanner is asked")
             assert is_gated(kept)
 
-    _with(test, (SIGNER, trusted_tree()), (REPORT, broken), (POD, gated_pod()))
+    with_objects(test, (SIGNER, trusted_tree()), (REPORT, broken), (POD, gated_pod()))
 
 
 def test_an_image_that_is_swapped_between_judgement_and_patch_keeps_the_gate(tmp_path):
@@ -239,7 +172,7 @@ def test_an_image_that_is_swapped_between_judgement_and_patch_keeps_the_gate(tmp
             assert is_gated(kept)
             assert controller.is_leader
 
-    _with(test, *GOOD, (POD, gated_pod()))
+    with_objects(test, *GOOD, (POD, gated_pod()))
 
 
 @pytest.mark.parametrize("mode", ["warn", "off"])
@@ -249,10 +182,12 @@ def test_warn_and_off_keep_no_pod_waiting(tmp_path, mode):
     async def test(api, kept):
         async with running(api, tmp_path, mode=mode, scanner=scanner):
             await eventually(lambda: not is_gated(kept), "the gate is off")
-            await eventually(lambda: len(events(kept)) == (2 if mode == "warn" else 1), "events")
-            assert bool(scanner.asked) is (mode == "warn")
+            await eventually(lambda: is_pending(kept) is (mode == "warn"), "what nobody saw is looked at later")
+            await eventually(lambda: bool(scanner.asked) is (mode == "warn"), "in mode warn it is looked into")
+            await eventually(lambda: bool(events(kept)), "an event")
+            assert [reason for reason, _ in events(kept)] == ["EnclavesAccepted"]
 
-    _with(test, (POD, gated_pod()))
+    with_objects(test, (POD, gated_pod()))
 
 
 def test_a_policy_that_changes_is_applied_to_pods_that_wait(tmp_path):
@@ -264,7 +199,7 @@ def test_a_policy_that_changes_is_applied_to_pods_that_wait(tmp_path):
             controller._policy.look()
             await eventually(lambda: not is_gated(kept), "the gate is off")
 
-    _with(test, (REPORT, report(enclave()).build()), (POD, gated_pod()))
+    with_objects(test, (REPORT, report(enclave()).build()), (POD, gated_pod()))
 
 
 def test_of_two_replicas_one_acts_and_the_other_takes_over(tmp_path):
@@ -279,7 +214,7 @@ def test_of_two_replicas_one_acts_and_the_other_takes_over(tmp_path):
             await eventually(lambda: not is_gated(kept), "the gate is off")
         assert kept.objects[LEASE]["spec"]["holderIdentity"] == ""
 
-    _with(test, *GOOD)
+    with_objects(test, *GOOD)
 
 
 def test_a_write_that_the_api_server_refuses_is_tried_again(tmp_path):
@@ -297,7 +232,7 @@ def test_a_write_that_the_api_server_refuses_is_tried_again(tmp_path):
             await eventually(lambda: not is_gated(kept), "the gate is off")
             assert len(refused) == 2
 
-    _with(test, *GOOD, (POD, gated_pod()))
+    with_objects(test, *GOOD, (POD, gated_pod()))
 
 
 def _page(port, path):
@@ -321,7 +256,7 @@ def test_pages_tell_who_leads_and_how_many_wait(tmp_path):
             assert "bastide_controller_gated_pods 1.0" in numbers
             assert 'bastide_controller_decisions_total{decision="wait"}' in numbers
 
-    _with(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
+    with_objects(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
 
 
 def test_without_the_right_to_list_it_is_not_ready_and_says_why(tmp_path):
@@ -336,7 +271,7 @@ def test_without_the_right_to_list_it_is_not_ready_and_says_why(tmp_path):
             assert is_gated(kept)  # half of the facts decide nothing
             assert events(kept) == []
 
-    _with(test, (REPORT, report(enclave()).build()), (POD, gated_pod()))
+    with_objects(test, (REPORT, report(enclave()).build()), (POD, gated_pod()))
 
 
 def test_only_the_gate_and_annotations_are_written(tmp_path):
@@ -346,7 +281,7 @@ def test_only_the_gate_and_annotations_are_written(tmp_path):
         writes = [json.loads(one.body) for one in api.asked if one.method == "PATCH" and "/pods/" in one.path]
         assert [{op["op"] for op in patch} for patch in writes] == [{"test", "add", "remove"}]
 
-    _with(test, *GOOD, (POD, gated_pod()))
+    with_objects(test, *GOOD, (POD, gated_pod()))
 
 
 def test_an_api_server_that_does_not_answer_is_not_stormed(tmp_path):
@@ -359,12 +294,7 @@ def test_an_api_server_that_does_not_answer_is_not_stormed(tmp_path):
         assert sum(one.method == "PATCH" for one in api.asked) == 2
 
     pods = [(f"/api/v1/namespaces/payments/pods/app-{number}", gated_pod(f"app-{number}")) for number in range(30)]
-    _with(test, *GOOD, *pods)
-
-
-def old(**changes):
-    """A report that was made long ago."""
-    return report(**changes, scanned_at=datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)).build()
+    with_objects(test, *GOOD, *pods)
 
 
 def test_a_refused_image_is_looked_into_again_so_that_what_was_mended_is_seen(tmp_path):
@@ -380,7 +310,7 @@ def test_a_refused_image_is_looked_into_again_so_that_what_was_mended_is_seen(tm
             await eventually(lambda: not is_gated(kept), "the gate is off")
 
     failure = Failure(code="scanner.registry.unauthorised", message="no right")
-    _with(test, (SIGNER, trusted_tree()), (REPORT, old(manifests=(), failure=failure)), (POD, gated_pod()))
+    with_objects(test, (SIGNER, trusted_tree()), (REPORT, old(manifests=(), failure=failure)), (POD, gated_pod()))
 
 
 def test_what_was_looked_into_a_moment_ago_is_left_alone(tmp_path):
@@ -393,7 +323,7 @@ def test_what_was_looked_into_a_moment_ago_is_left_alone(tmp_path):
             assert scanner.asked == []
 
     young = report(scanned_at=datetime.now(UTC).replace(microsecond=0)).build()
-    _with(test, (SIGNER, trusted_tree()), (REPORT, young), (POD, gated_pod()))
+    with_objects(test, (SIGNER, trusted_tree()), (REPORT, young), (POD, gated_pod()))
 
 
 def test_an_unknown_image_is_asked_for_again_later_each_time(tmp_path):
@@ -405,7 +335,7 @@ def test_an_unknown_image_is_asked_for_again_later_each_time(tmp_path):
             await asyncio.sleep(0.3)
             assert len(scanner.asked) == 2
 
-    _with(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
+    with_objects(test, (SIGNER, trusted_tree()), (POD, gated_pod()))
 
 
 def test_facts_about_images_that_no_pod_uses_go(tmp_path):
@@ -413,4 +343,4 @@ def test_facts_about_images_that_no_pod_uses_go(tmp_path):
         async with running(api, tmp_path, expiry=ExpirySettings(interval=0.1, unused=timedelta(hours=1))):
             await eventually(lambda: REPORT not in kept.objects, "it is gone")
 
-    _with(test, (REPORT, old()))
+    with_objects(test, (REPORT, old()))

@@ -8,8 +8,8 @@ import pytest
 from bastide.cluster import kept
 from bastide.cluster.admission.review import Refused
 from bastide.cluster.admission.subject import MOST_IMAGE_VOLUMES
-from bastide.cluster.controller.gated import GatedPods, digests_of
 from bastide.cluster.controller.patches import release
+from bastide.cluster.controller.pods import KeptPods, digests_of, is_gated
 from bastide.cluster.gate.report import object_name
 from bastide.cluster.gate.verdict import Standing
 from bastide.cluster.kept import GateFacts
@@ -80,7 +80,7 @@ def test_the_controller_waits_for_image_volumes_and_releases_only_those_it_judge
     tree = mounting(HIDDEN, schedulingGates=GATED)
     tree["metadata"] = {"name": "app", "namespace": "a", "uid": "u"}
     assert digests_of(tree) == {DIGEST, OTHER_DIGEST}
-    pods = GatedPods()
+    pods = KeptPods(is_gated)
     pods.put(tree)
     assert pods.with_digest(OTHER_DIGEST) == ("a/app",)
     patch = release(tree, "fine")

@@ -1,5 +1,6 @@
 """/mutate: a pod's asks in canonical names, its images by digest, and the gate where nobody looked into them yet.
 
+Only ``enforce`` has a gate. In mode ``warn`` a label has the controller tell later what enforce would have said.
 At CREATE all of it; at UPDATE and for ephemeral containers only images that are new. What it answers is no verdict:
 /validate judges the final object, which other webhooks may change after this one.
 
@@ -17,8 +18,14 @@ from bastide.cluster.admission.subject import (
 from bastide.cluster.admission.words import changed_words, malformed, refusal_of, warnings_of
 from bastide.cluster.admission.world import World
 from bastide.cluster.gate.images import PodImage
-from bastide.cluster.gate.names import CHANGED_ANNOTATION, SCHEDULING_GATE
-from bastide.cluster.gate.pod import can_wait
+from bastide.cluster.gate.names import (
+    CHANGED_ANNOTATION,
+    GATE_ANNOTATION,
+    INSPECTION_LABEL,
+    PENDING,
+    SCHEDULING_GATE,
+)
+from bastide.cluster.gate.pod import GateVerdict, can_wait
 from bastide.cluster.resolving import (
     Resolved,
     Resolver,
@@ -82,28 +89,54 @@ async def _pin_new_images(review: Review, subject: Subject, world: World, resolv
     fresh = fresh_images(Subject.of(review.old).images, subject.images)
     editor = Editor(subject.pod)
     answer = _pin(editor, fresh, await _resolve(review, subject, fresh, world, resolver), world)
+    if _is_told_later(review, world):
+        pinned = fresh_images(Subject.of(review.old).images, Subject.of(editor.tree).images)
+        _mark(editor, world.gate_verdict(pinned, review.namespace))
     return _patched(answer, subject.pod, editor.changes)
 
 
 async def _gate(review: Review, subject: Subject, editor: Editor, world: World, resolver: Resolver | None) -> Answer:
-    """Pin every image; where one is not yet looked into, put the gate on or ask to come again."""
+    """Pin every image; where one is not yet looked into, put the gate on or ask to come again; in mode warn neither."""
     answer = _pin(editor, subject.images, await _resolve(review, subject, subject.images, world, resolver), world)
-    if not answer.allowed or subject.is_gated:
+    told_later = _is_told_later(review, world)
+    if not answer.allowed or (subject.is_gated and not told_later):
         return answer
-    pinned = [one for one in Subject.of(editor.tree).images if one.image.is_pinned]
-    unknown = world.gate_verdict(pinned, review.namespace).missing
-    if not unknown:
-        return answer
-    if not can_wait(world.policy, node_name=subject.node_name):
-        return _come_again(unknown, answer, world, node_name=subject.node_name)
-    editor.append(GATES, {"name": SCHEDULING_GATE}, "its images are being inspected")
+    verdict = world.gate_verdict(Subject.of(editor.tree).images, review.namespace)
+    if told_later:
+        _take_gate_off(editor, subject)
+        _mark(editor, verdict)
+    elif verdict.missing and not can_wait(world.policy, node_name=subject.node_name):
+        return _come_again(verdict.missing, node_name=subject.node_name)
+    elif verdict.missing:
+        editor.append(GATES, {"name": SCHEDULING_GATE}, "its images are being inspected")
     return answer
+
+
+def _is_told_later(review: Review, world: World) -> bool:
+    """Whether the controller has the images looked into and tells, while the pod runs.
+
+    An update of ephemeral containers cannot change labels: of those only the answer itself tells.
+    """
+    return world.gate_mode(review.namespace) is GateMode.WARN and not review.subresource
+
+
+def _take_gate_off(editor: Editor, subject: Subject) -> None:
+    """A manifest may bring the gate, copied from a pod of another mode: with no controller it would wait for ever."""
+    if subject.is_gated:
+        editor.put(GATES, list(subject.other_gates), "mode warn holds no pod")
+
+
+def _mark(editor: Editor, verdict: GateVerdict) -> None:
+    """Have the controller look at a pod of mode warn, and say until then what is known."""
+    if verdict.concerns:
+        editor.put(("metadata", "labels", INSPECTION_LABEL), PENDING, "what enforce would say is told later")
+        editor.put(("metadata", "annotations", GATE_ANNOTATION), verdict.summary, "")
 
 
 async def _resolve(
     review: Review, subject: Subject, images: Sequence[PodImage], world: World, resolver: Resolver | None
 ) -> _Found:
-    """Ask for the digests that are missing; have looked into what nobody looked into, unless the gate waits for that.
+    """Ask for the digests that are missing; have looked into what nobody looked into, unless the controller does that.
 
     What is refused is asked for again: a pull secret may have been mended, a statement attached. The scanner itself
     leaves alone what it looked at a moment ago.
@@ -111,7 +144,7 @@ async def _resolve(
     verdict = world.gate_verdict([one for one in images if one.image.is_pinned], review.namespace)
     waits = can_wait(world.policy, node_name=subject.node_name) and review.verb is Verb.CREATE
     asked = {one.image for one in images if not one.image.is_pinned}
-    if resolver is not None:
+    if resolver is not None and not _is_told_later(review, world):
         asked |= {one.image for one in (*verdict.refused, *(() if waits else verdict.missing))}
     wanted = [one.image for one in images if one.image in asked]
     return await resolve_within(
@@ -155,12 +188,10 @@ def _pin(editor: Editor, images: Sequence[PodImage], found: _Found, world: World
     )
 
 
-def _come_again(unknown: Sequence[PodImage], answer: Answer, world: World, *, node_name: str) -> Answer:
+def _come_again(unknown: Sequence[PodImage], *, node_name: str) -> Answer:
     names = ", ".join(dict.fromkeys(one.image.build() for one in unknown))
     why = f" (the pod names its node {node_name!r}, so no scheduling gate can hold it)" if node_name else ""
     message = f"enclave inspection is running, retry: {names}{why} [gate.inspection-running]"
-    if world.policy.signer_gate.mode is not GateMode.ENFORCE:
-        return Answer(warnings=(*answer.warnings, message))
     return Answer(refusal=Refusal(code="gate.inspection-running", message=message, kind=Refused.RETRY))
 
 

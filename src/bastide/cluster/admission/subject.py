@@ -81,7 +81,12 @@ class Subject:
     @property
     def is_gated(self) -> bool:
         """Whether it carries the gate that keeps it from being scheduled until its images were looked into."""
-        return any(text(at(gate, ("name",))) == SCHEDULING_GATE for gate in sequence(at(self.pod, GATES)))
+        return len(self.other_gates) < len(sequence(at(self.pod, GATES)))
+
+    @property
+    def other_gates(self) -> tuple[object, ...]:
+        """Scheduling gates that are not ours."""
+        return tuple(gate for gate in sequence(at(self.pod, GATES)) if text(at(gate, ("name",))) != SCHEDULING_GATE)
 
     @property
     def node_name(self) -> str:

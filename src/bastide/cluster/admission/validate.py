@@ -154,10 +154,11 @@ def _judge(court: _Court, images: Sequence[PodImage], namespace: str, world: Wor
     court.findings += [*verdict.objections, *verdict.remarks]
     if is_gated:
         return
-    lines = court.told if verdict.decision is Decision.ADMIT else court.retry
+    starts = verdict.decision is Decision.ADMIT
+    then = ": enforce would wait for that" if starts else ", retry; controllers try again by themselves"
+    lines = court.told if starts else court.retry
     lines += [
-        f"{dotted(one.path)}: {one.where}: {one.image.build()} has not been inspected yet, retry; controllers"
-        " try again by themselves [gate.unknown]"
+        f"{dotted(one.path)}: {one.where}: {one.image.build()} has not been inspected yet{then} [gate.unknown]"
         for one in verdict.missing
     ]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from bastide.cluster.admission.review import Refusal, Refused
+from bastide.cluster.gate.names import GATE_ANNOTATION
 from bastide.errors import MalformedError
 from bastide.pods.edit import Change
 from bastide.pods.findings import Finding, Severity
@@ -61,7 +62,7 @@ def changed_words(pod: object, changes: Sequence[Change], known: object) -> str:
 
 
 def _phrase(pod: object, change: Change) -> str:
-    """Empty for a change that another one tells already: a removed alias, the request beside its limit."""
+    """Empty for what tells itself, or is told by another change: a removed alias, the request beside its limit."""
     path = change.path
     match path:
         case ("spec", kind, int(index), "resources", where, resource):
@@ -76,6 +77,10 @@ def _phrase(pod: object, change: Change) -> str:
         case ("spec", "tolerations" | "schedulingGates" as kind, int()):
             word = {"tolerations": "key", "schedulingGates": "name"}[kind]
             return f"{kind}: {text(at(change.after, (word,)))} ({change.why})"
+        case ("metadata", "annotations", annotation) if annotation == GATE_ANNOTATION:
+            return ""
+        case ("metadata", "labels", key):
+            return f"label {key}={change.after} ({change.why})"
         case ("metadata", "annotations", key):
             return f"annotation {key}={change.after} ({change.why})"
     return f"{dotted(path)} ({change.why})"

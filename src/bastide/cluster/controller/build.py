@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
+from bastide.cluster.controller.asking import Asking
 from bastide.cluster.controller.expiry import Expiry, ExpirySettings
 from bastide.cluster.controller.following import Following
 from bastide.cluster.controller.gatekeeper import Gatekeeper, World
@@ -43,7 +44,8 @@ class ControllerOptions:
         policy: the admission policy's file; None for the default.
         listen: host and port of the metrics and health pages.
         workers: pods that are looked at at once.
-        resync: between two looks at every gated pod, whatever the news.
+        resync: between two looks at every pod, whatever the news.
+        asked_again: before the scanner is asked the same again, for whichever pod.
         election: of the Lease.
         follow: of the watches.
         expiry: of facts about images that no pod uses.
@@ -56,6 +58,7 @@ class ControllerOptions:
     listen: tuple[str, int] = ("127.0.0.1", 9110)
     workers: int = 4
     resync: float = 300.0
+    asked_again: float = 30.0
     election: LeaseSettings = field(default_factory=LeaseSettings)
     follow: FollowSettings = field(default_factory=FollowSettings)
     expiry: ExpirySettings = field(default_factory=ExpirySettings)
@@ -96,7 +99,8 @@ class Controller:
         self._fault = ""
         told = (
             ("leader", "Whether this replica leads.", lambda: float(self._election.is_leader)),
-            ("gated_pods", "Pods behind the gate, as the leader knows.", lambda: self._count(self._following)),
+            ("gated_pods", "Pods behind the gate, as the leader knows.", lambda: self._count("gated")),
+            ("marked_pods", "Pods that run and are to be told about.", lambda: self._count("marked")),
             ("queued_pods", "Pods that are to be looked at.", lambda: float(len(self._queue or ()))),
             ("unreadable_signers", "TrustedSigners that cannot be read.", self._unreadable),
         )
@@ -121,12 +125,14 @@ class Controller:
         queue = WorkQueue(chance=self._chance)
         following = Following(self._client, queue, chance=self._chance, settings=self._options.follow)
         world = World(
-            pods=following.pods,
+            gated=following.gated,
+            marked=following.marked,
             facts=following.facts,
             policy=lambda: self._policy.now.policy,
             may_act=lambda: self._election.is_leader,
         )
-        gatekeeper = Gatekeeper(self._client, world, self._resolver, self._events)
+        asking = Asking(self._resolver, again=self._options.asked_again, clock=time.monotonic)
+        gatekeeper = Gatekeeper(self._client, world, asking, self._events)
         expiry = Expiry(
             self._client,
             following.facts.images,
@@ -155,7 +161,7 @@ class Controller:
             self._following = self._queue = self._quotas = None
 
     async def _look_at_all(self, following: Following) -> None:
-        """At every gated pod once in a while, and at once when the policy has changed."""
+        """At every pod once in a while, and at once when the policy has changed."""
         seen: AdmissionPolicy = self._policy.now.policy
         looked = time.monotonic()
         while True:
@@ -212,8 +218,8 @@ class Controller:
             return Page(status=HTTPStatus.SERVICE_UNAVAILABLE, body="\n".join(problems).encode() + b"\n")
         return Page(body=b"leads\n" if self.is_leader else f"waits for {self._election.leader}\n".encode())
 
-    def _count(self, following: Following | None) -> float:
-        return float(len(following.pods)) if following is not None else 0.0
+    def _count(self, kind: Literal["gated", "marked"]) -> float:
+        return float(len(getattr(self._following, kind))) if self._following is not None else 0.0
 
     def _unreadable(self) -> float:
         return float(len(self._following.facts.signers.faults)) if self._following is not None else 0.0

@@ -3,27 +3,33 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from bastide.cluster.controller.gated import UNSCHEDULED, GatedPods, key_of, trimmed
+from bastide.cluster.controller.pods import MARKED, UNSCHEDULED, KeptPods, is_gated, is_marked, key_of, trimmed
 from bastide.cluster.controller.queue import WorkQueue
 from bastide.cluster.following import FollowedKinds, name_of
 from bastide.cluster.gate import trusted
 from bastide.cluster.kept import PATHS, GateFacts
-from bastide.kube.client import ApiClient, Tree, resource_path
+from bastide.kube.client import ApiClient, resource_path
 from bastide.kube.follow import Change, Changed, Follower, FollowSettings, Listed
 
-_PODS: Final = "pods"
+_GATED: Final = "gated pods"
+_MARKED: Final = "marked pods"
 
 
 class Following:
-    """Follows gated pods, TrustedSigners and EnclaveImages, and queues the pods that they concern.
+    """Follows pods, TrustedSigners and EnclaveImages, and queues the pods that they concern.
 
-    Nothing is queued before all three were listed once: half of the facts would refuse what all of them accept.
+    Nothing is queued before all were listed once: half of the facts would refuse what all of them accept.
 
     Args:
         client: of the API server.
         queue: of pods, ``NAMESPACE/NAME``.
         chance: random numbers in [0, 1) for the back-off.
         settings: of the watches.
+
+    Attributes:
+        gated: pods behind the gate.
+        marked: pods that run and are to be told about.
+        facts: what pods are judged by.
     """
 
     def __init__(
@@ -34,24 +40,22 @@ class Following:
         chance: Callable[[], float],
         settings: FollowSettings | None = None,
     ) -> None:
-        self.pods = GatedPods()
+        self.gated = KeptPods(is_gated)
+        self.marked = KeptPods(is_marked)
         self.facts = GateFacts()
         self._queue = queue
-        paths = {_PODS: (resource_path("api", "v1", "pods"), UNSCHEDULED), **{one: (PATHS[one], {}) for one in PATHS}}
-        self._kinds = FollowedKinds(
-            {
-                name: Follower(
-                    client, path, query, chance=chance, settings=settings, trim=trimmed if name == _PODS else _whole
-                )
-                for name, (path, query) in paths.items()
-            },
-            self._saw,
-            chance=chance,
-        )
+        self._pods = {_GATED: self.gated, _MARKED: self.marked}
+        pods = resource_path("api", "v1", "pods")
+        followers = {
+            name: Follower(client, pods, query, chance=chance, settings=settings, trim=trimmed)
+            for name, query in ((_GATED, UNSCHEDULED), (_MARKED, MARKED))
+        }
+        followers |= {name: Follower(client, PATHS[name], {}, chance=chance, settings=settings) for name in PATHS}
+        self._kinds = FollowedKinds(followers, self._saw, chance=chance)
 
     @property
     def is_complete(self) -> bool:
-        """Whether all three were listed."""
+        """Whether all were listed."""
         return not self._kinds.unlisted
 
     @property
@@ -64,44 +68,41 @@ class Following:
         await self._kinds.run()
 
     def queue_all(self) -> None:
-        """Have every gated pod looked at."""
+        """Have every pod looked at, those first that wait."""
         if self.is_complete:
-            for key in self.pods.keys:
+            for key in (*self.gated.keys, *self.marked.keys):
                 self._queue.add(key)
 
     def _saw(self, name: str, event: Listed | Changed) -> None:
-        if name == _PODS:
-            self._pods(event)
+        if name in self._pods:
+            self._saw_pods(self._pods[name], event)
         else:
-            self._facts(name, event)
+            self._saw_facts(name, event)
 
-    def _pods(self, event: Listed | Changed) -> None:
+    def _saw_pods(self, pods: KeptPods, event: Listed | Changed) -> None:
         if isinstance(event, Changed):
             if event.change is Change.DELETED:
-                self._gone(key_of(event.object))
-            elif self.pods.put(event.object) and self.is_complete:
+                self._gone(pods, key_of(event.object))
+            elif pods.put(event.object) and self.is_complete:
                 self._queue.add(key_of(event.object))
             return
         there = {key_of(pod) for pod in event.objects}
-        for key in self.pods.keys:
+        for key in pods.keys:
             if key not in there:
-                self._gone(key)
+                self._gone(pods, key)
         for pod in event.objects:
-            self.pods.put(pod)
+            pods.put(pod)
         self.queue_all()
 
-    def _gone(self, key: str) -> None:
-        self.pods.drop(key)
+    def _gone(self, pods: KeptPods, key: str) -> None:
+        pods.drop(key)
         self._queue.forget(key)
 
-    def _facts(self, name: str, event: Listed | Changed) -> None:
+    def _saw_facts(self, name: str, event: Listed | Changed) -> None:
         self.facts.saw(name, event)
         if isinstance(event, Listed) or name == trusted.PLURAL:
             self.queue_all()
         elif self.is_complete:
-            for key in self.pods.with_digest(name_of(event.object).replace("-", ":", 1)):
+            digest = name_of(event.object).replace("-", ":", 1)
+            for key in (*self.gated.with_digest(digest), *self.marked.with_digest(digest)):
                 self._queue.add(key)
-
-
-def _whole(tree: Tree) -> Tree:
-    return tree

@@ -1,7 +1,8 @@
 """Decides about one gated pod at a time: take the gate off, say why not, or have its images looked into.
 
 It alone takes the gate off. A pod that is refused keeps it, a controller's pod too: its owner would only make the same
-pod again; the event says what to correct.
+pod again; the event says what to correct. Of a pod that is marked and runs (mode ``warn``) it tells, once its images
+were looked into, what ``enforce`` has against it.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,20 +10,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from bastide.cluster.controller.gated import GatedPods
-from bastide.cluster.controller.patches import annotate, release
+from bastide.cluster.controller.asking import Asking
+from bastide.cluster.controller.patches import annotate, release, unmark
+from bastide.cluster.controller.pods import KeptPods
 from bastide.cluster.gate.images import PodImage
 from bastide.cluster.gate.pod import Decision, GateVerdict, judge_pod
 from bastide.cluster.kept import GateFacts
-from bastide.cluster.resolving import Resolver, Unresolved, pull_secrets, resolve_within, service_account
 from bastide.errors import ConflictError, UnavailableError
 from bastide.kube.client import ApiClient, Patch, Tree, resource_path
 from bastide.kube.events import EventRecorder, EventType
-from bastide.pods.policy import AdmissionPolicy
+from bastide.pods.policy import AdmissionPolicy, GateMode
 from bastide.pods.tree import at, mapping, sequence, text
 
 _ACTION: Final = "InspectEnclaves"
-_LONGEST_ANNOTATION: Final = 1000
 _LEFT_ALONE: Final = timedelta(seconds=60)
 """What was looked into is not looked into again sooner."""
 ADMISSION_IS_NOT_EXECUTION: Final = "this is about what is in the images; attestation tells what runs"
@@ -33,14 +33,16 @@ class World:
     """What a decision depends on.
 
     Attributes:
-        pods: that wait.
+        gated: pods that wait.
+        marked: pods that run and are to be told about.
         facts: TrustedSigners, and what is known of images.
         policy: the admission policy of this moment.
         now: the time, UTC.
         may_act: whether this replica leads; asked before each write.
     """
 
-    pods: GatedPods
+    gated: KeptPods
+    marked: KeptPods
     facts: GateFacts
     policy: Callable[[], AdmissionPolicy]
     may_act: Callable[[], bool]
@@ -66,14 +68,14 @@ class Gatekeeper:
     Args:
         client: of the API server.
         world: see there.
-        resolver: the scanner; None: images without report stay so.
+        asking: of the scanner.
         events: where people are told.
     """
 
-    def __init__(self, client: ApiClient, world: World, resolver: Resolver | None, events: EventRecorder) -> None:
+    def __init__(self, client: ApiClient, world: World, asking: Asking, events: EventRecorder) -> None:
         self._client = client
         self._world = world
-        self._resolver = resolver
+        self._asking = asking
         self._events = events
 
     async def look(self, key: str) -> Outcome:
@@ -82,10 +84,15 @@ class Gatekeeper:
         Raises:
             BastideError: what the API server says to a write; the pod is to be looked at again.
         """
-        pod = self._world.pods.get(key)
-        if pod is None or not self._world.may_act():
+        if not self._world.may_act():
             return Outcome(decision=None)
-        verdict = self._judge(pod)
+        if (pod := self._world.gated.get(key)) is not None:
+            return await self._decide(key, pod, self._judge(pod))
+        if (pod := self._world.marked.get(key)) is not None:
+            return await self._inform(key, pod, self._judge(pod).of_a_started_pod)
+        return Outcome(decision=None)
+
+    async def _decide(self, key: str, pod: Tree, verdict: GateVerdict) -> Outcome:
         match verdict.decision:
             case Decision.ADMIT:
                 return await self._admit(key, pod, verdict)
@@ -100,18 +107,25 @@ class Gatekeeper:
         return judge_pod(pod, namespace=_namespace(pod), judge=judge, policy=policy)
 
     async def _admit(self, key: str, pod: Tree, verdict: GateVerdict) -> Outcome:
-        if verdict.missing:
-            await self._resolve(pod, verdict.missing)  # let in without a report: so that the next one has one
-        for warning in verdict.warnings:
+        """Let it go; what nobody looked into (mode warn) is asked for afterwards: no answer is waited for."""
+        for warning in () if verdict.missing else verdict.warnings:
             await self._tell(pod, EventType.WARNING, "EnclaveWarning", warning)
-        try:
-            await self._patch(pod, Patch.JSON, release(pod, _annotation(verdict)))
-        except ConflictError as error:
-            if error.code != "kube.not-found":
-                raise
-        self._world.pods.drop(key)
+        await self._patch_if_there(pod, release(pod, verdict.summary, mark=bool(verdict.missing)))
+        self._world.gated.drop(key)
         note = f"{verdict.summary}; {ADMISSION_IS_NOT_EXECUTION}"
         await self._tell(pod, EventType.NORMAL, "EnclavesAccepted", note)
+        return Outcome(decision=Decision.ADMIT)
+
+    async def _inform(self, key: str, pod: Tree, verdict: GateVerdict) -> Outcome:
+        """Of a pod that runs: once, when all its images were looked into."""
+        if verdict.missing:
+            return await self._have_scanned(pod, verdict)
+        await self._asking.ask(pod, self._old(verdict.refused))
+        before = "no gate can hold it any more, it was let in before: " if verdict.mode is GateMode.ENFORCE else ""
+        for warning in verdict.warnings:
+            await self._tell(pod, EventType.WARNING, "EnclaveWarning", before + warning)
+        await self._patch_if_there(pod, unmark(pod, verdict.summary))
+        self._world.marked.drop(key)
         return Outcome(decision=Decision.ADMIT)
 
     async def _refuse(self, pod: Tree, verdict: GateVerdict) -> Outcome:
@@ -119,9 +133,11 @@ class Gatekeeper:
         await self._annotate(pod, verdict)
         note = f"the pod stays unscheduled ({_remedy(pod)}): {'; '.join(verdict.refusals)}"
         await self._tell(pod, EventType.WARNING, "EnclaveRefused", note)
-        again = (*verdict.missing, *(one for one in verdict.refused if self._is_old(one)))
-        await self._resolve(pod, again)
-        return Outcome(decision=Decision.REFUSE, again=self._resolver is not None and bool(verdict.refused))
+        await self._asking.ask(pod, (*verdict.missing, *self._old(verdict.refused)))
+        return Outcome(decision=Decision.REFUSE, again=self._asking.anybody and bool(verdict.refused))
+
+    def _old(self, images: Sequence[PodImage]) -> tuple[PodImage, ...]:
+        return tuple(one for one in images if self._is_old(one))
 
     def _is_old(self, one: PodImage) -> bool:
         report = self._world.facts.images.report(one.image.digest or "")
@@ -130,27 +146,22 @@ class Gatekeeper:
 
     async def _have_scanned(self, pod: Tree, verdict: GateVerdict) -> Outcome:
         await self._annotate(pod, verdict)
-        for image, problem in await self._resolve(pod, verdict.missing):
+        for image, problem in await self._asking.ask(pod, verdict.missing):
             note = f"{image}: {problem.message} [{problem.code}]; it is asked for again"
             await self._tell(pod, EventType.WARNING, "EnclaveScanFailed", note)
         return Outcome(decision=Decision.WAIT, again=True)
 
-    async def _resolve(self, pod: Tree, images: Sequence[PodImage]) -> Sequence[tuple[str, Unresolved]]:
-        """Have the scanner look into images; what it cannot, with the reason."""
-        answers = await resolve_within(
-            self._resolver,
-            tuple(dict.fromkeys(one.image for one in images)),
-            namespace=_namespace(pod),
-            pull_secrets=pull_secrets(pod),
-            service_account=service_account(pod),
-            dry_run=False,
-        )
-        return [(image.build(), answer) for image, answer in answers.items() if isinstance(answer, Unresolved)]
-
     async def _annotate(self, pod: Tree, verdict: GateVerdict) -> None:
-        patch = annotate(pod, _annotation(verdict))
+        patch = annotate(pod, verdict.summary)
         if patch is not None:
             await self._patch(pod, Patch.MERGE, patch)
+
+    async def _patch_if_there(self, pod: Tree, patch: Sequence[Tree]) -> None:
+        try:
+            await self._patch(pod, Patch.JSON, patch)
+        except ConflictError as error:
+            if error.code != "kube.not-found":
+                raise
 
     async def _patch(self, pod: Tree, kind: Patch, patch: Tree | Sequence[Tree]) -> None:
         if not self._world.may_act():
@@ -161,10 +172,6 @@ class Gatekeeper:
 
     async def _tell(self, pod: Tree, kind: EventType, reason: str, note: str) -> None:
         await self._events.tell(pod, kind, reason, note, action=_ACTION)
-
-
-def _annotation(verdict: GateVerdict) -> str:
-    return verdict.summary[:_LONGEST_ANNOTATION]
 
 
 def _namespace(pod: Tree) -> str:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from bastide.cluster.controller.gated import key_of
+from bastide.cluster.controller.pods import key_of
 from bastide.cluster.controller.queue import WorkQueue
 from bastide.cluster.following import FollowedKinds
 from bastide.cluster.gate.names import CHANGED_ANNOTATION

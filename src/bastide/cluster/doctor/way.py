@@ -10,7 +10,7 @@ from bastide.cluster.doctor.nodes import Board
 from bastide.cluster.doctor.read import Cluster, name_of, namespace_of
 from bastide.cluster.doctor.release import Gate
 from bastide.cluster.doctor.stage import MOST_LINES, Stage, State
-from bastide.cluster.gate.names import CHANGED_ANNOTATION, GATE_ANNOTATION, SCHEDULING_GATE
+from bastide.cluster.gate.names import CHANGED_ANNOTATION, GATE_ANNOTATION
 from bastide.cluster.gate.pod import judge_pod
 from bastide.cluster.gate.report import object_name
 from bastide.cluster.kept import Court, ReportsKept, SignersKept
@@ -129,11 +129,7 @@ def _not_canonical(subject: Subject, gate: Gate) -> tuple[str, ...]:
 
 def _gated(subject: Subject, cluster: Cluster, gate: Gate) -> Stage:
     told = text(subject.annotations.get(GATE_ANNOTATION))
-    others = [
-        name
-        for one in sequence(at(subject.pod, ("spec", "schedulingGates")))
-        if (name := text(at(one, ("name",)))) != SCHEDULING_GATE
-    ]
+    others = [text(at(one, ("name",))) for one in subject.other_gates]
     if others:
         message = f"scheduling gates of others: {', '.join(others)}"
         return Stage(name="gated", state=State.WAIT, message=message, hint="they are not Bastide's: ask who sets them")

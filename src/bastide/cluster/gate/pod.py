@@ -5,8 +5,9 @@ pod that waits. Both get the same answer for the same images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from bastide.cluster.gate.images import PodImage, pod_images
 from bastide.cluster.gate.needs import EnclaveNeed, epc_findings
@@ -16,6 +17,8 @@ from bastide.pods.findings import Finding, refuse, refuse_malformed, warn
 from bastide.pods.policy import AdmissionPolicy, GateMode, OnMiss
 from bastide.pods.request import sgx_request
 from bastide.pods.tree import Path, text
+
+_LONGEST_SUMMARY: Final = 1000
 
 
 class Decision(StrEnum):
@@ -80,22 +83,34 @@ class GateVerdict:
         return tuple(dict.fromkeys(one.image.build() for one in self.missing))
 
     @property
+    def concerns(self) -> tuple[str, ...]:
+        """What mode ``enforce`` would hold against the pod at this moment, in words; none: it would start."""
+        return (*self.refusals, *(f"{image}: not looked into yet" for image in self.waits_for))
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """All that does not decide, in words."""
-        told = [f"{finding.message}: {finding.hint}" for finding in self.remarks]
-        if self.decision is not Decision.ADMIT:
-            return tuple(told)
-        return (*self.refusals, *(f"{image}: not looked into yet" for image in self.waits_for), *told)
+        told = tuple(f"{finding.message}: {finding.hint}" for finding in self.remarks)
+        return told if self.decision is not Decision.ADMIT else (*self.concerns, *told)
+
+    @property
+    def of_a_started_pod(self) -> "GateVerdict":
+        """The same where no gate holds the pod: whatever the mode, nothing keeps it from running any more."""
+        return replace(self, decision=Decision.ADMIT)
 
     @property
     def summary(self) -> str:
-        """One line for the annotation ``bastide.dev/gate``."""
+        """One line for the annotation ``bastide.dev/gate``, of at most 1000 characters."""
+        return self._summary[:_LONGEST_SUMMARY]
+
+    @property
+    def _summary(self) -> str:
         if self.decision is Decision.REFUSE:
             return f"{self.mode}: refused: {self.refusals[0]}"
         if self.decision is Decision.WAIT:
             return f"{self.mode}: waits for the scan of {', '.join(self.waits_for)}"
-        if self.objections or self.missing:
-            return f"{self.mode}: admitted, though: {(*self.refusals, *self.waits_for)[0]}"
+        if self.concerns:
+            return f"{self.mode}: admitted, though: {self.concerns[0]}"
         return f"{self.mode}: admitted, images judged: {self.count}"
 
 
@@ -105,7 +120,7 @@ def mode_in(policy: AdmissionPolicy, namespace: str) -> GateMode:
 
 
 def can_wait(policy: AdmissionPolicy, *, node_name: object) -> bool:
-    """Whether a pod with an unknown image is made to wait behind the scheduling gate, or asked to come again.
+    """Whether ``enforce`` makes a pod with an unknown image wait behind the scheduling gate, or asks it to come again.
 
     Args:
         policy: with ``onMiss``.
