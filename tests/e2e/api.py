@@ -30,9 +30,13 @@ class Api:
     """Requests as the cluster's administrator, or as whoever ``token`` is of.
 
     Each is made on a connection of its own, so a restarted server is no matter.
+
+    Attributes:
+        warnings: of the last answer, as kubectl prints them.
     """
 
     def __init__(self, network: Callable[[], Path], pki: Path, token: str = "") -> None:
+        self.warnings: list[str] = []
         self._network = network
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
@@ -74,6 +78,7 @@ class Api:
             connection.request(method, path, body, {"Content-Type": content, **self._headers})
             response = connection.getresponse()
             text = response.read().decode(errors="replace")
+            self.warnings = response.headers.get_all("Warning", [])
         finally:
             connection.close()
         if response.status >= http.client.BAD_REQUEST:

@@ -1,4 +1,4 @@
-"""The signer gate in mode ``enforce``, with real signed enclaves in images of a real registry."""
+"""The signer gate, with real signed enclaves in images of a real registry; mode ``warn`` at the end."""
 
 import base64
 import sys
@@ -21,12 +21,15 @@ ENCLAVES = vectors("enclave")
 # Signal's contact discovery, and Intel's provisioning certification enclave: two signers, both measured by us.
 (KNOWN,) = (ENCLAVES / "oe").glob("cdsi-*.signed")
 UNKNOWN = ENCLAVES / "intel-sdk" / "intel-libsgx_pce.signed.so.1.25.100.1"
+UNKNOWN_SIGNER = "c54a62f2be9ef76efb1f3930ad81ea7f60defc1f5f25e09b7c067a815ae0c6cb"
 KNOWN_SIGNER = "fc1ec5b81f576768943b7e25cb967e59117faa793ec147be76d344e6dfeb535b"
 SIGNERS = "/apis/bastide.dev/v1alpha1/trustedsigners"
 IMAGES = "/apis/bastide.dev/v1alpha1/enclaveimages"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 SWAPPER = Path(__file__).with_name("swapper.py")
 SWAPPER_PORT = 9443
+ANNOTATION = "bastide.dev/gate"
+LABEL = "bastide.dev/inspection"
 ENFORCED: dict[str, Any] = VALUES | {
     "policy": {"signerGate": {"mode": "enforce"}},
     "scanner": {"privateRegistries": [f"http://{REGISTRY}/team"]},
@@ -128,7 +131,7 @@ def test_an_unknown_signer_s_enclave_stays_behind_the_gate_and_the_next_pod_is_r
     pod = sgx_pod("unknown", "team/unknown:first")
     created(gated, pod)
     said = refused_event(gated, "unknown")
-    assert "c54a62f2be9ef76efb1f3930ad81ea7f60defc1f5f25e09b7c067a815ae0c6cb" in said
+    assert UNKNOWN_SIGNER in said
     waiting = gated.cluster.pod("unknown")
     assert waiting["spec"]["schedulingGates"] == [{"name": GATE}]
     assert "nodeName" not in waiting["spec"]
@@ -239,3 +242,54 @@ def test_another_webhook_that_swaps_the_image_after_ours_gains_nothing(swapped: 
     said = refusal(lambda: swapped.cluster.create_pod(pod))
     assert "team/unknown" in said
     assert "denied the request" in said
+
+
+@pytest.fixture
+def warned(gated: Installed) -> Iterator[Installed]:
+    """The same in mode ``warn``."""
+    gated.upgrade(ENFORCED | {"policy": {"signerGate": {"mode": "warn"}}})
+    digest = gated.cluster.registry.push_busybox("team/unknown:probe", {**signed(UNKNOWN), "probe": b"warn\n"})
+    eventually(lambda: require_warn(gated, digest), seconds=PATIENCE)
+    yield gated
+    gated.upgrade(ENFORCED)
+
+
+def require_warn(installed: Installed, digest: str) -> None:
+    """Every replica of the webhook has the new policy: what nobody looked into gets no gate, ten times in a row."""
+    for _ in range(10):
+        made = installed.cluster.api.create(f"{PODS}?dryRun=All", sgx_pod("probe", f"team/unknown@{digest}"))
+        assert not made["spec"].get("schedulingGates")
+
+
+def require_told(installed: Installed, name: str) -> None:
+    """The controller has said what it found, and looks no more."""
+    pod = installed.cluster.pod(name)
+    assert UNKNOWN_SIGNER in pod["metadata"]["annotations"][ANNOTATION], pod["metadata"]
+    assert LABEL not in pod["metadata"].get("labels", {}), pod["metadata"]
+
+
+def test_in_mode_warn_an_unknown_signer_s_pod_runs_at_once_and_is_told_about_when_the_scanner_is_back(
+    warned: Installed,
+) -> None:
+    cluster = warned.cluster
+    digest = cluster.registry.push_busybox("team/unknown:warned", {**signed(UNKNOWN), "warned": b"of\n"})
+    warned.scale("scanner", 0)
+    made = cluster.api.create(PODS, sgx_pod("warned", f"team/unknown@{digest}"))
+    assert not made["spec"].get("schedulingGates")  # and none can be put on later
+    assert any("has not been inspected yet" in one for one in cluster.api.warnings), cluster.api.warnings
+    running = cluster.running("warned")
+    assert running["metadata"]["labels"][LABEL] == "pending"
+    assert running["metadata"]["annotations"][ANNOTATION].endswith(f"{digest}: not looked into yet")
+
+    warned.scale("scanner", 1)
+    eventually(lambda: require_told(warned, "warned"), seconds=PATIENCE)
+    told = cluster.pod("warned")
+    assert told["metadata"]["annotations"][ANNOTATION].startswith("warn: admitted, though: ")
+    assert told["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert any(UNKNOWN_SIGNER in note for note in warned.events("warned", "EnclaveWarning"))
+
+    # What is known is said at once, also of an image by its tag.
+    cluster.create_pod(sgx_pod("warned-again", "team/unknown:warned"))
+    assert any("enclave" in one and "gate.refused" in one for one in cluster.api.warnings), cluster.api.warnings
+    cluster.running("warned-again")
+    eventually(lambda: require_told(warned, "warned-again"), seconds=PATIENCE)

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from bastide.cluster.following import keep
@@ -16,7 +17,7 @@ from bastide.cluster.gate import report as reports
 from bastide.cluster.gate import trusted
 from bastide.cluster.gate.images import PodImage
 from bastide.cluster.gate.pod import Judge, Judgement
-from bastide.cluster.gate.report import ImageReport
+from bastide.cluster.gate.report import ImageReport, time_of
 from bastide.cluster.gate.trusted import TrustedSigner
 from bastide.cluster.gate.verdict import Standing, judge_image
 from bastide.cluster.gate.words import in_words
@@ -123,6 +124,14 @@ class ReportsKept:
         """Which version of the facts about ``digest`` there is; 0 for none."""
         facts = self._facts.get(digest.replace(":", "-"))
         return facts.number if facts else 0
+
+    def scanned_at(self, digest: str) -> datetime | None:
+        """When the facts about ``digest`` were made, without reading the rest of them; None as ``report``."""
+        facts = self._facts.get(digest.replace(":", "-"))
+        try:
+            return time_of(facts.scanned_at) if facts else None
+        except ValueError:
+            return None
 
     def report(self, digest: str) -> ImageReport | None:
         """The facts about ``digest``; None where there are none, or none that can be read."""

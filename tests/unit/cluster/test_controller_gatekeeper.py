@@ -7,6 +7,7 @@ from bastide.cli.cluster_controller import command
 from bastide.cluster.controller.asking import Asking
 from bastide.cluster.controller.gatekeeper import Gatekeeper, Outcome, World
 from bastide.cluster.controller.pods import KeptPods, is_gated, is_marked
+from bastide.cluster.gate.pod import Decision
 from bastide.cluster.kept import GateFacts
 from bastide.errors import ConfigError, UnavailableError
 from bastide.kube.client import ApiClient
@@ -42,6 +43,19 @@ def gatekeeper(api, may_act):
         Asking(None, again=1.0, clock=time.monotonic),
         EventRecorder(client, "x", "y", clock=time.monotonic),
     )
+
+
+def test_a_refused_pod_is_looked_at_again_no_sooner_than_its_image_would_be():
+    async def test():
+        keeper = gatekeeper(api, lambda: True)
+        keeper._world.facts.signers.put("payments", trusted_tree(minimumSvn=9))
+        outcome = await keeper.look("a/app")
+        assert (outcome.decision, outcome.not_before) == (Decision.REFUSE, 60.0)
+
+    kept = KubeObjects()
+    kept.put("/api/v1/namespaces/a/pods/app", {"metadata": {"uid": "u"}})
+    with api_server(kept) as api:
+        run_bounded(test)
 
 
 def test_who_does_not_lead_does_not_look():

@@ -97,3 +97,13 @@ def test_a_delayed_key_comes_in_its_time():
         assert await one.take() == "later"
 
     run_bounded(test)
+
+
+def test_a_retry_does_not_come_before_it_is_asked_for():
+    async def test():
+        one = queue(first=0.01)
+        one.retry("a", not_before=0.2)
+        await nothing_comes(one, seconds=0.1)
+        assert await one.take() == "a"
+
+    run_bounded(test)

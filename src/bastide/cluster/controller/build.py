@@ -179,7 +179,7 @@ class Controller:
                 if outcome.decision is not None:
                     self._metrics.decided(outcome.decision)
                 if outcome.again:
-                    queue.retry(key)
+                    queue.retry(key, not_before=outcome.not_before)
                 else:
                     queue.forget(key)
                 self._fault = ""

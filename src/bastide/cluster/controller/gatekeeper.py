@@ -56,10 +56,12 @@ class Outcome:
     Attributes:
         decision: of the gate; None where the pod was gone or this replica may not act.
         again: whether to look again by itself, later each time.
+        not_before: in how many seconds at the earliest.
     """
 
     decision: Decision | None
     again: bool = False
+    not_before: float = 0.0
 
 
 class Gatekeeper:
@@ -134,15 +136,16 @@ class Gatekeeper:
         note = f"the pod stays unscheduled ({_remedy(pod)}): {'; '.join(verdict.refusals)}"
         await self._tell(pod, EventType.WARNING, "EnclaveRefused", note)
         await self._asking.ask(pod, (*verdict.missing, *self._old(verdict.refused)))
-        return Outcome(decision=Decision.REFUSE, again=self._asking.anybody and bool(verdict.refused))
+        again = self._asking.anybody and bool(verdict.refused)
+        return Outcome(decision=Decision.REFUSE, again=again, not_before=_LEFT_ALONE.total_seconds())
 
     def _old(self, images: Sequence[PodImage]) -> tuple[PodImage, ...]:
         return tuple(one for one in images if self._is_old(one))
 
     def _is_old(self, one: PodImage) -> bool:
-        report = self._world.facts.images.report(one.image.digest or "")
+        scanned_at = self._world.facts.images.scanned_at(one.image.digest or "")
         # A time to come is that of a scanner whose clock is ahead: it says nothing.
-        return report is not None and abs(self._world.now() - report.scanned_at) >= _LEFT_ALONE
+        return scanned_at is not None and abs(self._world.now() - scanned_at) >= _LEFT_ALONE
 
     async def _have_scanned(self, pod: Tree, verdict: GateVerdict) -> Outcome:
         await self._annotate(pod, verdict)

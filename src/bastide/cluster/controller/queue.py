@@ -41,11 +41,11 @@ class WorkQueue:
         heapq.heappush(self._heap, (due, key))
         self._news.set()
 
-    def retry(self, key: str) -> None:
-        """Have it worked on again, later each time."""
+    def retry(self, key: str, *, not_before: float = 0.0) -> None:
+        """Have it worked on again, later each time, and not within ``not_before`` seconds."""
         if key not in self._backoffs:
             self._backoffs[key] = Backoff(first=self._first, longest=self._longest, chance=self._chance)
-        self.add(key, after=self._backoffs[key].next_delay())
+        self.add(key, after=max(not_before, self._backoffs[key].next_delay()))
 
     def forget(self, key: str) -> None:
         """It went well, or is gone: what failed before does not count any more."""

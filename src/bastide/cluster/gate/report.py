@@ -290,7 +290,7 @@ def _report(fields: TreeFields) -> ImageReport:
         manifests=tuple(_manifest(entry, where) for entry, where in fields.items("manifests", most=MOST_MANIFESTS)),
         statements=tuple(_statements(fields)),
         failure=None if failed is None else _failure(failed),
-        scanned_at=fields.parsed("scannedAt", _time, "a time such as 2026-11-23T17:00:00Z", longest=_LONGEST_NAME),
+        scanned_at=fields.parsed("scannedAt", time_of, "a time such as 2026-11-23T17:00:00Z", longest=_LONGEST_NAME),
         scanner=fields.text("scanner", longest=_LONGEST_NAME),
     )
     if not (report.manifests if report.failure is None else not report.enclaves):
@@ -398,5 +398,6 @@ def _hash(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def _time(text: str) -> datetime:
+def time_of(text: str) -> datetime:
+    """A time as a report has it; ValueError for anything else."""
     return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
