@@ -41,7 +41,7 @@ RIGHTS = {
         "here leases.coordination.k8s.io: create",
     },
     "bastide-controller": {
-        "pods: get list watch patch",
+        "pods: list watch patch",
         "resourcequotas: list watch patch",
         "trustedsigners.bastide.dev enclaveimages.bastide.dev: list watch",
         "enclaveimages.bastide.dev: delete",
