@@ -26,6 +26,7 @@ from bastide.cluster.controller.build import Controller, ControllerOptions, buil
 from bastide.cluster.controller.gatekeeper import Gatekeeper, Outcome
 from bastide.cluster.resolving import Resolved
 from bastide.kube.access import ClusterAccess
+from bastide.kube.lease import LeaseSettings
 
 _IMAGES = 200
 _NODES = 5000
@@ -128,8 +129,11 @@ class _Run:
 
     def __init__(self, port: int, pipe: Connection, policy: Path) -> None:
         self._pipe = pipe
+        self.longest_step = 0.0
         self.scanner = _Scanner()
-        options = ControllerOptions(policy=policy, listen=("127.0.0.1", 0))
+        # A machine that others use must not cost the lead: that is not what is measured.
+        election = LeaseSettings(duration=600, deadline=500.0)
+        options = ControllerOptions(policy=policy, listen=("127.0.0.1", 0), election=election)
         access = ClusterAccess(host="127.0.0.1", port=port)
         self.controller: Controller = build_controller(access, self.scanner, options, chance=lambda: 0.5)
 
@@ -145,11 +149,18 @@ class _Run:
         while not await done():
             if time.monotonic() - began > _LONGEST:
                 raise TimeoutError("it does not come to an end")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1)
         found = {"wall_seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - cpu}
         after: Figures = await self.ask("written")
         found |= {name: after[name] - before[name] for name in after}
         return {**found, "scanner_questions": self.scanner.asked - asked}
+
+    async def watch_steps(self) -> None:
+        """How much work the event loop does at a stretch: meanwhile no lease is renewed."""
+        while True:
+            cpu = time.thread_time()
+            await asyncio.sleep(0.01)
+            self.longest_step = max(self.longest_step, time.thread_time() - cpu)
 
     async def nobody_left(self) -> bool:
         """Whether no pod is behind the gate or marked."""
@@ -213,13 +224,14 @@ def _memory(before: int) -> Figures:
 
 
 async def _running(run: _Run, case: Case, work: Callable[[_Run, Case], Awaitable[Figures]]) -> Figures:
-    task = asyncio.ensure_future(run.controller.run())
+    task, steps = asyncio.ensure_future(run.controller.run()), asyncio.ensure_future(run.watch_steps())
     try:
         async with asyncio.timeout(60):
             while not run.controller.port:  # noqa: ASYNC110 - it has no event for that
                 await asyncio.sleep(0.01)
-        return await work(run, case)
+        return {**await work(run, case), "longest_step_cpu_seconds": run.longest_step}
     finally:
+        steps.cancel()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

@@ -13,8 +13,9 @@ LONG_AGO = NOW - 3600
 
 
 def node_tree(name="n1", epc="256Mi", *, pool="sgx", taints=(), labels=None, **allocatable):
+    known = {"agentpool": pool, "kubernetes.io/hostname": name, "bastide.dev/sgx-enabled": "true"}
     return {
-        "metadata": {"name": name, "labels": {"agentpool": pool, "kubernetes.io/hostname": name, **(labels or {})}},
+        "metadata": {"name": name, "labels": {**known, **(labels or {})}},
         "spec": {"taints": list(taints)},
         "status": {"allocatable": {"cpu": "4", "memory": "16Gi", "pods": "110", EPC: epc, **allocatable}},
     }

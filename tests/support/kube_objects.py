@@ -73,6 +73,7 @@ class KubeObjects:
     refuse: object = None
     version: int = 0
     events: list[tuple[int, str, Json | None, Json | None]] = field(default_factory=list)
+    rests: dict[str, tuple[int, list[Json]]] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def put(self, path: str, tree: Json) -> Json:
@@ -107,17 +108,27 @@ class KubeObjects:
             self._write(asked, parts.path, answer)
 
     def _get(self, path: str, query: dict[str, str], answer: Exchange) -> None:
+        last = path.rpartition("/")[2]
         with self.changed:
-            if path in self.objects:
-                answer.reply(200, self.objects[path])
-            elif path.rpartition("/")[2].islower() and path.rpartition("/")[2].endswith("s"):
-                items = [tree for name, tree in self.objects.items() if _belongs(name, path) and _selects(query, tree)]
-                begin, limit = int(query.get("continue", 0)), int(query.get("limit", len(items)))
-                more = str(begin + limit) if begin + limit < len(items) else ""
-                metadata = {"resourceVersion": str(self.version), "continue": more}
-                answer.reply(200, {"metadata": metadata, "items": items[begin : begin + limit]})
-            else:
-                _status(answer, 404, f"{path} not found")
+            there = self.objects.get(path)
+            page = self._page(path, query) if there is None and last.islower() and last.endswith("s") else None
+        if there is None and page is None:
+            _status(answer, 404, f"{path} not found")
+        else:
+            answer.reply(200, there or page)
+
+    def _page(self, path: str, query: dict[str, str]) -> Json:
+        """A page of a list; what is left of one that was begun is as it was then."""
+        if "continue" in query:
+            version, items = self.rests[query["continue"]]
+        else:
+            version = self.version
+            items = [tree for name, tree in self.objects.items() if _belongs(name, path) and _selects(query, tree)]
+        limit, more = int(query.get("limit", len(items))), ""
+        if limit < len(items):
+            more = str(len(self.rests))
+            self.rests[more] = (version, items[limit:])
+        return {"metadata": {"resourceVersion": str(version), "continue": more}, "items": items[:limit]}
 
     def _watch(self, path: str, query: dict[str, str], answer: Exchange) -> None:
         since = int(query["resourceVersion"])
