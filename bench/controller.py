@@ -129,7 +129,7 @@ class _Run:
 
     def __init__(self, port: int, pipe: Connection, policy: Path) -> None:
         self._pipe = pipe
-        self.longest_step = 0.0
+        self._longest_step = 0.0
         self.scanner = _Scanner()
         # A machine that others use must not cost the lead: that is not what is measured.
         election = LeaseSettings(duration=600, deadline=500.0)
@@ -146,21 +146,24 @@ class _Run:
         """Time, work and writes until ``done`` says so."""
         before: Figures = await self.ask("written")
         asked, began, cpu = self.scanner.asked, time.monotonic(), time.process_time()
+        self._longest_step, steps = 0.0, asyncio.ensure_future(self._watch_steps())
         while not await done():
             if time.monotonic() - began > _LONGEST:
                 raise TimeoutError("it does not come to an end")
             await asyncio.sleep(1)
         found = {"wall_seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - cpu}
+        steps.cancel()
+        found["longest_step_cpu_seconds"] = self._longest_step
         after: Figures = await self.ask("written")
         found |= {name: after[name] - before[name] for name in after}
         return {**found, "scanner_questions": self.scanner.asked - asked}
 
-    async def watch_steps(self) -> None:
+    async def _watch_steps(self) -> None:
         """How much work the event loop does at a stretch: meanwhile no lease is renewed."""
         while True:
             cpu = time.thread_time()
             await asyncio.sleep(0.01)
-            self.longest_step = max(self.longest_step, time.thread_time() - cpu)
+            self._longest_step = max(self._longest_step, time.thread_time() - cpu)
 
     async def nobody_left(self) -> bool:
         """Whether no pod is behind the gate or marked."""
@@ -224,14 +227,13 @@ def _memory(before: int) -> Figures:
 
 
 async def _running(run: _Run, case: Case, work: Callable[[_Run, Case], Awaitable[Figures]]) -> Figures:
-    task, steps = asyncio.ensure_future(run.controller.run()), asyncio.ensure_future(run.watch_steps())
+    task = asyncio.ensure_future(run.controller.run())
     try:
         async with asyncio.timeout(60):
             while not run.controller.port:  # noqa: ASYNC110 - it has no event for that
                 await asyncio.sleep(0.01)
-        return {**await work(run, case), "longest_step_cpu_seconds": run.longest_step}
+        return await work(run, case)
     finally:
-        steps.cancel()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
