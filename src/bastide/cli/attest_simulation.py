@@ -42,7 +42,8 @@ def lab_trust(
     pck = intel.issue_pck(pki, ec.generate_private_key(ec.SECP256R1()).public_key(), intel.platform(), now - _BEFORE)
     made = make_collateral(pki, (pck,), qe_signer=signer, now=now, faults=frozenset())
     folder = data / "simulation-collateral" / "lab"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for one in (data, folder.parent, folder):  # mkdir gives the mode to the last of a path only
+        one.mkdir(mode=0o700, parents=True, exist_ok=True)
     for part, names in PARTS.items():
         (folder / names[0]).write_bytes(getattr(made, part))
     return pki.trust_anchor, folder.parent

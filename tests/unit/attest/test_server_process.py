@@ -1,6 +1,7 @@
 """The service as a process of its own: killed, stopped, refused."""
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bastide.cli.attest_simulation import lab_trust
 from support.attest_process import CLIENTS, KILL_ROUNDS, WAIT, attest_body, audit, command, load, recorded, running
 
 ENOUGH = 40
@@ -70,6 +72,7 @@ def test_a_full_disk_gives_503_until_there_is_room_again_and_the_log_stays_whole
         (("--listen", "0.0.0.0:0"), "attest.simulation.loopback"),
         (("--public-url", "https://attest.example.org"), "attest.issuer.simulation"),
         (("--tenant", "metrics="), "attest.tenant.name"),
+        (("--tenant", "blue=", "--tenant", "blue=other.toml"), "attest.tenant.name"),
         (("--tls-cert", "absent.pem"), "web.tls.files"),
         (("--listen", "nowhere"), "web.listen"),
         (("--collateral", "http://pccs.example.org"), "collateral.upstream.url"),
@@ -81,6 +84,18 @@ def test_a_full_disk_gives_503_until_there_is_room_again_and_the_log_stays_whole
 def test_refuses_to_start(tmp_path: Path, more: tuple[str, ...], code: str) -> None:
     done = subprocess.run(command(tmp_path, *more), capture_output=True, text=True, timeout=WAIT, check=False)
     assert (done.returncode, code in done.stderr) == (2, True), done.stderr
+
+
+def test_a_simulations_data_directory_is_for_its_owner_only(tmp_path: Path) -> None:
+    command(tmp_path)  # leaves a lab's state
+    before = os.umask(0o022)
+    try:
+        _, collateral = lab_trust(tmp_path / "lab", None, tmp_path / "fresh")
+    finally:
+        os.umask(before)
+    assert isinstance(collateral, Path)
+    folders = (tmp_path / "fresh", collateral, *collateral.iterdir())
+    assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o700] * 3
 
 
 def test_a_store_made_under_one_root_does_not_open_under_another(tmp_path: Path) -> None:
