@@ -91,7 +91,7 @@ def serve(
         collateral=found,
         database=_shared(database, key_file),
         public_url=public_url,
-        tenants=dict(_tenant(one) for one in tenants),
+        tenants=_tenants(tenants),
         tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
         root=root,
         simulation_beyond_loopback=simulation_beyond_loopback,
@@ -267,11 +267,16 @@ def _address(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _tenant(text: str) -> tuple[str, Path | None]:
-    name, equals, file = text.partition("=")
-    if not name or not equals:
-        raise ConfigError("attest.tenant.name", f"expected NAME=FILE or NAME=, seen {text!r}")
-    return name, Path(file) if file else None
+def _tenants(given: Sequence[str]) -> dict[str, Path | None]:
+    found: dict[str, Path | None] = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if not name or not equals:
+            raise ConfigError("attest.tenant.name", f"expected NAME=FILE or NAME=, seen {text!r}")
+        if name in found:
+            raise ConfigError("attest.tenant.name", f"expected each tenant once, seen {name!r} twice")
+        found[name] = Path(file) if file else None
+    return found
 
 
 def _checkpoint(file: Path) -> str:
