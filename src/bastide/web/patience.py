@@ -22,12 +22,13 @@ class PatientProtocol(HttpToolsProtocol):
         config: of the server.
         state: of the server.
         patience: seconds that a request may take to arrive, from the connection or its first byte to its last.
+        farewell: seconds at the server's end in which requests that were on their way may still arrive.
     """
 
-    def __init__(self, config: Config, state: ServerState, *, patience: float) -> None:
+    def __init__(self, config: Config, state: ServerState, *, patience: float, farewell: float) -> None:
         super().__init__(config, state, {})
-        self._patience = patience
-        self._arriving = True
+        self._patience, self._farewell = patience, farewell
+        self._arriving, self._ending = True, False
         self._timer: asyncio.TimerHandle | None = None
         self._client_certificate: str | None = None
 
@@ -63,12 +64,27 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_message_complete()
 
+    def on_headers_complete(self) -> None:
+        """The parser's call."""
+        super().on_headers_complete()
+        if self._ending:
+            self.cycle.keep_alive = False
+
     def shutdown(self) -> None:
-        """The server ends: what has not arrived is not waited for; requests under way are answered."""
-        if self._arriving:
+        """The server ends: requests under way are answered, and so is one that a client has sent before it could know."""
+        self._ending = True
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+        if self._waits():
+            self.loop.call_later(self._farewell, self._part)
+
+    def _part(self) -> None:
+        if self._waits():
             self.transport.close()
-        else:
-            super().shutdown()
+
+    def _waits(self) -> bool:
+        """Whether there is no request that has arrived and is not answered."""
+        return self._arriving or self.cycle is None or bool(self.cycle.response_complete)
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(self._patience, self._time_is_up)

@@ -38,6 +38,8 @@ class ServingLimits:
         handshake: how long a TLS handshake may take.
         request: how long a request may take to arrive, from the connection or its first byte to its last.
         goodbye: how long a client may take to confirm the end of its TLS connection before it is cut.
+        farewell: how long, at the end, requests may still arrive on connections that are open: a client that keeps one
+            sends the next before it can know that there is an end. Each answer is then the last of its connection.
     """
 
     connections: int = 2048
@@ -47,6 +49,7 @@ class ServingLimits:
     handshake: float = 10.0
     request: float = 20.0
     goodbye: float = 1.0
+    farewell: float = 0.5
 
 
 _LIMITS = ServingLimits()
@@ -124,7 +127,9 @@ class _Server(uvicorn.Server):
         loop, limits = asyncio.get_running_loop(), self._limits
         self.servers = [
             await loop.create_server(
-                lambda: PatientProtocol(self.config, self.server_state, patience=limits.request),
+                lambda: PatientProtocol(
+                    self.config, self.server_state, patience=limits.request, farewell=limits.farewell
+                ),
                 sock=sock,
                 ssl=self.config.ssl,
                 backlog=self.config.backlog,

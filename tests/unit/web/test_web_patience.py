@@ -15,7 +15,7 @@ from bastide.web.serving import ServingLimits, listen, serve_app
 from bastide.web.tls import ServerTls, self_made
 from support.tokens import NOW
 
-LIMITS = ServingLimits(request=0.4, handshake=0.4, goodbye=0.2, keep_alive=1, grace=10)
+LIMITS = ServingLimits(request=0.4, handshake=0.4, goodbye=0.2, keep_alive=1, grace=10, farewell=0.4)
 _SOON = 5.0  # far below the grace and uvicorn's own timeouts
 REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 Connect = Callable[..., Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -130,6 +130,27 @@ def test_an_answer_may_take_longer_than_a_request(tmp_path: Path) -> None:
         writer.close()
 
     _serve(tmp_path, work)
+
+
+@pytest.mark.parametrize("before", [b"", REQUEST, REQUEST + b"da"])
+def test_a_request_that_was_on_its_way_when_the_end_began_is_answered_as_the_last(
+    tmp_path: Path, before: bytes
+) -> None:
+    async def work(connect: Connect, stop: asyncio.Event) -> None:
+        reader, writer = await connect()
+        writer.write(REQUEST + b"data")
+        await reader.readuntil(b"data")
+        writer.write(before)
+        await asyncio.sleep(0.1)
+        stop.set()
+        await asyncio.sleep(0.2)
+        writer.write((REQUEST + b"data").removeprefix(before))
+        answer = await _is_closed(reader)
+        assert answer.endswith(b"data")
+        assert b"connection: close" in answer, "the client is told to go elsewhere"
+        writer.close()
+
+    assert _serve(tmp_path, work) < _SOON
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST", REQUEST, REQUEST + b"data"])
