@@ -1,24 +1,8 @@
 """Rate limits: token buckets by name, bounded in number."""
 
-import ipaddress
 from collections import OrderedDict
 
 _MOST_BUCKETS = 10_000
-_ONE_SITE = 64
-"""Prefix length of what is given to one site in IPv6: anybody has that many addresses (RFC 6177)."""
-
-
-def client_name(address: str) -> str:
-    """Who counts as one client: an IPv4 address, all of an IPv6 /64, or what is no address as it is."""
-    if ":" not in address:
-        return address
-    try:
-        six = ipaddress.IPv6Address(address)
-    except ValueError:
-        return address
-    if six.ipv4_mapped is not None:
-        return str(six.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(six), _ONE_SITE), strict=False))
 
 
 class RateLimit:

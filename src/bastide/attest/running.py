@@ -12,13 +12,14 @@ from bastide.attest.auditlog import AuditLog
 from bastide.attest.collateral.catalogue import Bundle
 from bastide.attest.doorkeeper import Doorkeeper
 from bastide.attest.issuer import check_issuer
-from bastide.attest.limits import RateLimit, client_name
+from bastide.attest.limits import RateLimit
 from bastide.attest.ports import ChainHead, Clock, CollateralSource, Setting, Store
 from bastide.attest.tenant import Surroundings, Tenant
 from bastide.attest.tenants import Mode, TenantConfig
 from bastide.attest.verifiers import Verifiers
 from bastide.errors import BastideError, ConfigError
 from bastide.pki.chain import TrustAnchor
+from bastide.web.clients import client_name
 
 ROOT_SETTING = "root"
 _COLLATERAL_SECONDS = 5.0

@@ -14,6 +14,8 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from bastide.web.clients import Crowd, client_name
+
 
 class PatientProtocol(HttpToolsProtocol):
     """One connection.
@@ -23,11 +25,13 @@ class PatientProtocol(HttpToolsProtocol):
         state: of the server.
         patience: seconds that a request may take to arrive, from the connection or its first byte to its last.
         farewell: seconds at the server's end in which requests that were on their way may still arrive.
+        crowd: all connections of the server.
     """
 
-    def __init__(self, config: Config, state: ServerState, *, patience: float, farewell: float) -> None:
+    def __init__(self, config: Config, state: ServerState, *, patience: float, farewell: float, crowd: Crowd) -> None:
         super().__init__(config, state, {})
         self._patience, self._farewell = patience, farewell
+        self._crowd, self._name = crowd, ""
         self._arriving, self._ending = True, False
         self._timer: asyncio.TimerHandle | None = None
         self._client_certificate: str | None = None
@@ -36,12 +40,24 @@ class PatientProtocol(HttpToolsProtocol):
         """The handshake is over: the first request is awaited."""
         super().connection_made(transport)
         self._client_certificate = _shown(transport)
-        self._start_timer()
+        self._name = client_name(self.client[0]) if self.client else ""
+        if self._crowd.come(self, self._name):
+            self._start_timer()
+        else:
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._stop_timer()
+        self._crowd.go(self, self._name)
         super().connection_lost(exc)
+
+    def leave(self) -> bool:
+        """See ``Guest``."""
+        if not self._waits():
+            return False
+        self.transport.abort()
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Part of a request, a whole one, or several."""
@@ -71,7 +87,7 @@ class PatientProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
-        """The server ends: requests under way are answered, and so is one that a client has sent before it could know."""
+        """The server ends: requests under way are answered, and those that were sent before a client could know."""
         self._ending = True
         if self.cycle is not None:
             self.cycle.keep_alive = False

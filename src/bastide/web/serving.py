@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from bastide.errors import BastideError, ConfigError
+from bastide.web.clients import Crowd
 from bastide.web.patience import PatientProtocol
 from bastide.web.tls import ServerTls
 
@@ -31,7 +32,7 @@ class ServingLimits:
     """Bounds of one server; times in seconds.
 
     Attributes:
-        connections: open at once; more are answered with 503.
+        connections: open at once; for one more, that client gives up one that waits who has most.
         keep_alive: how long an idle connection is kept.
         grace: how long requests under way may take at the end.
         tls_interval: between two looks at the certificate's files.
@@ -106,7 +107,6 @@ def _config(app: Asgi, tls: ServerTls, limits: ServingLimits) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.connections,
         timeout_graceful_shutdown=limits.grace,
         timeout_keep_alive=limits.keep_alive,
         ssl_context_factory=lambda _config, _default: tls.context,
@@ -125,10 +125,11 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, in uvicorn's place: it would leave handshakes 60 seconds and goodbyes 30. Then tell."""
         loop, limits = asyncio.get_running_loop(), self._limits
+        crowd = Crowd(limits.connections)
         self.servers = [
             await loop.create_server(
                 lambda: PatientProtocol(
-                    self.config, self.server_state, patience=limits.request, farewell=limits.farewell
+                    self.config, self.server_state, patience=limits.request, farewell=limits.farewell, crowd=crowd
                 ),
                 sock=sock,
                 ssl=self.config.ssl,

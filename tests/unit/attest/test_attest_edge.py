@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bastide.attest.http.errors import ApiError
 from bastide.attest.http.paths import base_of, resolve
 from bastide.attest.http.wire import LARGEST_BODY, decode, read_jws, read_open_enclave, read_sgx
-from bastide.attest.limits import RateLimit, client_name
+from bastide.attest.limits import RateLimit
 from bastide.dcap.containers import quote_in_report
 from bastide.errors import BastideError, MalformedError
 
@@ -97,23 +97,6 @@ def test_a_limit_remembers_only_so_many_names() -> None:
     for number in range(10_050):
         limit.take(str(number), 0.0)
     assert len(limit._buckets) == 10_000
-
-
-@pytest.mark.parametrize(
-    ("address", "name"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
-        ("2001:db8:1:3::9", "2001:db8:1:3::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", ""),
-        ("not:an:address", "not:an:address"),
-    ],
-)
-def test_a_site_with_many_addresses_is_one_client(address: str, name: str) -> None:
-    assert client_name(address) == name
 
 
 # bodies

@@ -133,7 +133,7 @@ def test_an_answer_may_take_longer_than_a_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("before", [b"", REQUEST, REQUEST + b"da"])
-def test_a_request_that_was_on_its_way_when_the_end_began_is_answered_as_the_last(
+def test_a_request_that_was_on_its_way_when_the_end_began_is_answered_and_the_last(
     tmp_path: Path, before: bytes
 ) -> None:
     async def work(connect: Connect, stop: asyncio.Event) -> None:
