@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
@@ -13,6 +15,7 @@ from bastide.attest.tenants import AdminRule, Role
 from bastide.errors import ConfigError, UntrustedError
 from support.attest_app import FixedKeys, admin_rule
 from support.attest_server import ADMIN_AUDIENCE, ADMIN_ISSUER, admin_token
+from support.signers import b64
 from support.tokens import NOW, rsa_key
 
 RULE = admin_rule()
@@ -80,11 +83,40 @@ def test_refuses_the_signature_of_another_key() -> None:
     assert _refused(_token(key=RSAKey.import_key(rsa_key("thief")))) == "attest.bearer.signature"
 
 
-@pytest.mark.parametrize("kid", ["admin-2", "", 7])
-def test_refuses_an_unknown_key_id(kid: Any) -> None:
-    token = _token()
-    head = base64.urlsafe_b64encode(json.dumps({"alg": "RS256", "kid": kid}).encode()).rstrip(b"=").decode()
-    assert _refused(".".join((head, *token.split(".")[1:]))) in ("attest.bearer.signature", "attest.bearer.form")
+def _signed(header: dict[str, Any]) -> str:
+    """A token with any header, signed well."""
+    body = _token().split(".")[1]
+    head = b64(json.dumps(header).encode())
+    signature = rsa_key("admin").sign(f"{head}.{body}".encode(), PKCS1v15(), SHA256())
+    return f"{head}.{body}.{b64(signature)}"
+
+
+def _with_keys(*entries: dict[str, Any]) -> AdminRule:
+    """The rule with entries like that of its key, changed so."""
+    own = RULE.keys.at_hand(NOW)["keys"][0]
+    return replace(RULE, keys=FixedKeys({"keys": [{**own, **entry} for entry in entries]}))
+
+
+@pytest.mark.parametrize("kid", ["admin-2", "", 7, ["admin-1"]])
+def test_refuses_an_unknown_key_id_though_a_key_at_hand_has_signed(kid: Any) -> None:
+    assert _refused(_signed({"alg": "RS256", "kid": kid})) in ("attest.bearer.signature", "attest.bearer.form")
+
+
+def test_a_token_that_names_no_key_is_good_only_where_there_is_but_one() -> None:
+    token = _signed({"alg": "RS256"})
+    assert authenticate(token, (_with_keys({}),), NOW).roles
+    assert _refused(token, _with_keys({}, {"kid": "admin-2"})) == "attest.bearer.signature"
+
+
+@pytest.mark.parametrize("purpose", [{"use": "enc"}, {"alg": "PS256"}])
+def test_refuses_the_signature_of_a_key_for_something_else(purpose: dict[str, str]) -> None:
+    assert _refused(_token(), _with_keys(purpose)) == "attest.bearer.signature"
+    assert authenticate(_token(), (_with_keys({"use": "sig", "alg": "RS256"}),), NOW).roles
+
+
+@pytest.mark.parametrize("critical", [["exp"], ["b64"], [], None])
+def test_refuses_what_a_token_calls_critical(critical: Any) -> None:
+    assert _refused(_signed({"alg": "RS256", "kid": "admin-1", "crit": critical})) == "attest.bearer.form"
 
 
 def test_never_looks_at_keys_that_a_token_brings() -> None:
@@ -133,7 +165,15 @@ def test_a_kubernetes_service_account_can_be_an_administrator_and_not_every_one_
         {"keys": [{"kty": "RSA"}]},
         {"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}]},
         {"keys": [RSAKey.import_key(rsa_key("admin")).as_dict(private=True)]},
-        {"keys": [{"kty": "RSA", "e": "AQAB", "n": "y" * 171}]},
+        {
+            "keys": [
+                {
+                    "kty": "RSA",
+                    "e": "AQAB",
+                    "n": b64(rsa_key("small", 1024).public_key().public_numbers().n.to_bytes(128)),
+                }
+            ]
+        },
     ],
 )
 def test_refuses_a_key_set_that_proves_nothing_or_holds_secrets(keys: dict[str, Any]) -> None:
