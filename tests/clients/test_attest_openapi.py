@@ -12,7 +12,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from bastide.attest.http import routes_attest, routes_certificates, routes_metadata, routes_policy
 from bastide.attest.http.openapi import document
+from bastide.attest.tenants import Kind
 from support.attest_server import Served, admin_token, options, served, tenant_file
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
@@ -35,6 +37,20 @@ def test_no_request_breaks_the_service_or_the_schema(case: schemathesis.Case, se
         base_url=server.url, verify=server.ca, headers={"Authorization": f"Bearer {admin_token()}"}, timeout=10
     )
     case.validate_response(response, checks=CHECKS)
+
+
+def test_the_document_has_every_route_and_no_other() -> None:
+    rooms = (routes_attest, routes_certificates, routes_metadata, routes_policy)
+    routes = {
+        (route.path, method)
+        for room in rooms
+        for route in room.ROUTES
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    paths = document("https://127.0.0.1/simulation", "test")["paths"]
+    described = {(path, method.upper()) for path, calls in paths.items() for method in calls}
+    kinds = {(f"/attest/{kind}", "POST") for kind in Kind}  # the first two pass by the router
+    assert described == (routes - {("/attest/{kind}", "POST")}) | kinds
 
 
 def test_the_document_is_served(server: Served) -> None:

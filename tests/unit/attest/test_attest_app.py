@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -430,6 +431,16 @@ def test_metrics_tell_answers_and_the_age_of_collateral(serve: Callable[..., Any
     assert 'bastide_attest_requests_total{call="attest",status="200",tenant="default"} 1.0' in text
     assert "bastide_attest_collateral_age_seconds" in text
     assert "bastide_attest_collateral_bundles 1.0" in text
+
+
+def test_the_reference_names_every_metric_and_no_other(serve: Callable[..., Any]) -> None:
+    async def work(client: Client) -> str:
+        return (await client.send("GET", "/metrics")).body.decode()
+
+    families = {line.split()[2] for line in serve(work).splitlines() if line.startswith("# TYPE")}
+    served = {name for name in families if not name.endswith("_created")}
+    reference = (Path(__file__).parents[3] / "docs/reference/attestation-api.md").read_text()
+    assert set(re.findall(r"^\| `(bastide_attest_\w+)", reference, re.MULTILINE)) == served
 
 
 # start

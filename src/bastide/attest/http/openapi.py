@@ -47,6 +47,9 @@ def _paths() -> _Node:
         "/attest/OpenEnclave": {
             "post": _call("Attest an Open Enclave report", body=_json_body("AttestOpenEnclaveBody"))
         },
+        "/attest/Tpm": {
+            "post": _call("Not offered: always refused", body={"application/json": {"schema": _OBJECT}}),
+        },
         "/policies/{kind}": {
             "get": _call("The policy in force", parameters=kind, admin=True),
             "put": _call("Set a policy", parameters=kind, body=jws, admin=True),
