@@ -119,8 +119,14 @@ def test_attests_in_every_way(outcomes: dict[str, Any]) -> None:
     }
     assert outcomes["sgxJson"] == {"runtime": {"a": 1}}
     assert len(outcomes["openEnclave"]["quoteHash"]) == 64
+    assert outcomes["openEnclaveJson"] == {"runtime": {"a": 1}}
     assert outcomes["initTime"] == {"initTime": {"a": 1}}
     assert outcomes["draft"] == {"algorithm": "none"}
+
+
+def test_attests_for_tenants_of_every_mode_under_issuers_of_their_own(outcomes: dict[str, Any]) -> None:
+    isolated, shared = f"{outcomes['url']}/isolated", f"{outcomes['url']}/shared"
+    assert outcomes["issuers"] == [isolated, isolated, shared, shared]
 
 
 def test_finds_issuer_and_keys(outcomes: dict[str, Any]) -> None:

@@ -125,6 +125,23 @@ def test_attests_open_enclave(ask: Callable[..., Any], how: str) -> None:
     assert result.sgx_collateral["quotehash"] == hashlib.sha256(report).hexdigest()
 
 
+@pytest.mark.parametrize("tenant", ["isolated", "shared"])
+def test_attests_for_tenants_of_every_mode_under_issuers_of_their_own(
+    ask: Callable[..., Any], server: Served, tenant: str
+) -> None:
+    check = {"validate_issuer": True, "issuer": f"{server.url}/{tenant}"}
+    attest = [
+        lambda c: c.attest_sgx_enclave(quote(b"held"), runtime_data=b"held", **check),
+        lambda c: c.attest_open_enclave(open_enclave(b"held"), runtime_data=b"held", **check),
+    ]
+    for work in attest:
+        result, _ = ask("AttestationClient", work, tenant=tenant)
+        assert (result.issuer, result.enclave_held_data) == (f"{server.url}/{tenant}", b"held")
+    draft = lambda c: c.attest_open_enclave(open_enclave(b"x"), draft_policy=POLICY)  # noqa: E731
+    assert ask("AttestationClient", draft, tenant=tenant)[1].algorithm == "none"
+    assert ask("AttestationClient", lambda c: c.get_open_id_metadata(), tenant=tenant)["issuer"] == check["issuer"]
+
+
 def test_a_draft_policy_gives_an_unsigned_token_that_says_so(ask: Callable[..., Any]) -> None:
     _, token = ask("AttestationClient", lambda c: c.attest_sgx_enclave(quote(b"x"), draft_policy=POLICY))
     assert token.algorithm == "none"

@@ -23,6 +23,19 @@ const flows = {
     const { body } = await open.attestOpenEnclave(bytes(given.report), { runTimeData: bytes(given.data) });
     return { quoteHash: body.sgxCollateral.quotehash };
   },
+  openEnclaveJson: async () => {
+    const { body } = await open.attestOpenEnclave(bytes(given.report), { runTimeJson: bytes(given.data) });
+    return { runtime: body.runTimeClaims };
+  },
+  issuers: async () => {
+    const issuers = [];
+    for (const tenant of ["/isolated", "/shared"]) {
+      const client = new AttestationClient(given.url + tenant);
+      issuers.push((await client.attestSgxEnclave(bytes(given.quote))).body.issuer);
+      issuers.push((await client.attestOpenEnclave(bytes(given.report))).body.issuer);
+    }
+    return issuers;
+  },
   initTime: async () => {
     const { body } = await open.attestSgxEnclave(bytes(given.kssQuote), { initTimeJson: bytes(given.data) });
     return { initTime: body.initTimeClaims };
