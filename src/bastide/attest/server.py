@@ -21,6 +21,7 @@ from bastide.attest.collateral.fetch import Fetcher
 from bastide.attest.collateral.pcs import Endpoint
 from bastide.attest.collateral.upstream import UpstreamCollateral
 from bastide.attest.config import tenant_config
+from bastide.attest.files import alone_in
 from bastide.attest.http.app import App
 from bastide.attest.ports import Clock, Store
 from bastide.attest.running import Service, WatchedCollateral
@@ -123,7 +124,7 @@ async def serve(
     """
     _check_simulation(options)
     options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with listen(options.host, options.port) as sock:
+    with alone_in(options.data), listen(options.host, options.port) as sock:
         url = _public_url(options, sock.getsockname()[1])
         files = {DEFAULT_TENANT: None, **options.tenants}
         configs = [tenant_config(name, file, public_url=url) for name, file in files.items()]

@@ -98,6 +98,15 @@ def test_a_simulations_data_directory_is_for_its_owner_only(tmp_path: Path) -> N
     assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o700] * 3
 
 
+def test_no_two_services_share_a_data_directory_and_the_log_can_be_read_meanwhile(tmp_path: Path) -> None:
+    with running(tmp_path):
+        done = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=WAIT, check=False)
+        assert (done.returncode, "attest.data.in-use" in done.stderr) == (2, True), done.stderr
+        assert audit("verify", "--data", str(tmp_path / "data")).returncode == 0
+    with running(tmp_path) as again:  # the first was killed
+        assert again.send("GET", "/healthz")[0] == 200
+
+
 def test_a_store_made_under_one_root_does_not_open_under_another(tmp_path: Path) -> None:
     with running(tmp_path):
         pass
