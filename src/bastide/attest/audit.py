@@ -113,35 +113,52 @@ class ChainReport:
         return not self.faults
 
 
-def verify_chain(
-    tenant: str, writer: str, records: Iterable[AuditRecord], *, checkpoints: Sequence[str] = (), keys: Jwks
-) -> ChainReport:
-    """Check one chain from its first record on.
+class ChainCheck:
+    """Checks one chain from its first record on, and holds none of them: a log may be larger than the memory.
 
     Args:
         tenant: whose chain.
         writer: its writer.
-        records: all of them in order.
         checkpoints: signed checkpoints of this chain, from the store or kept elsewhere.
         keys: the tenant's key set, retired keys included.
     """
-    faults: list[Check] = []
-    wanted = [_checkpoint(text, keys, faults) for text in checkpoints]
-    points = [point for point in wanted if point is not None and (point.tenant, point.writer) == (tenant, writer)]
-    by_number = {point.seq: point for point in points}
-    head = start_of(tenant, writer)
-    for record in records:
-        faults += _record_faults(record, head)
-        head = head_of(record)
-        point = by_number.get(record.seq)
+
+    def __init__(self, tenant: str, writer: str, *, checkpoints: Sequence[str], keys: Jwks) -> None:
+        self._faults: list[Check] = []
+        wanted = [_checkpoint(text, keys, self._faults) for text in checkpoints]
+        self._points = [
+            point for point in wanted if point is not None and (point.tenant, point.writer) == (tenant, writer)
+        ]
+        self._by_number = {point.seq: point for point in self._points}
+        self._head = start_of(tenant, writer)
+
+    def take(self, record: AuditRecord) -> None:
+        """The next record."""
+        self._faults += _record_faults(record, self._head)
+        self._head = head_of(record)
+        point = self._by_number.get(record.seq)
         if point is not None and point.hash != record.hash:
-            faults.append(_fault("audit.rewritten", f"hash {point.hash.hex()}", record.hash.hex(), record.seq))
-    faults += [
-        _fault("audit.cut", f"a record {point.seq}, as a checkpoint says", f"the last is {head.seq}", point.seq)
-        for point in points
-        if point.seq > head.seq
-    ]
-    return ChainReport(head=head, checkpoints=len(points), faults=tuple(faults))
+            self._faults.append(_fault("audit.rewritten", f"hash {point.hash.hex()}", record.hash.hex(), record.seq))
+
+    def report(self) -> ChainReport:
+        """What became of it, after the last record."""
+        last = self._head.seq
+        cut = [
+            _fault("audit.cut", f"a record {point.seq}, as a checkpoint says", f"the last is {last}", point.seq)
+            for point in self._points
+            if point.seq > last
+        ]
+        return ChainReport(head=self._head, checkpoints=len(self._points), faults=(*self._faults, *cut))
+
+
+def verify_chain(
+    tenant: str, writer: str, records: Iterable[AuditRecord], *, checkpoints: Sequence[str] = (), keys: Jwks
+) -> ChainReport:
+    """Check one chain, of which ``records`` are all in order; see ``ChainCheck``."""
+    check = ChainCheck(tenant, writer, checkpoints=checkpoints, keys=keys)
+    for record in records:
+        check.take(record)
+    return check.report()
 
 
 def by_writer(

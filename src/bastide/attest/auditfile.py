@@ -5,14 +5,13 @@ of them made at the export. A record's JSON is canonical, so that its hash can b
 """
 
 import json
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
 
-from bastide.attest.audit import CHECKPOINT_TYPE, ChainReport, by_writer, sign_checkpoint, verify_chain
+from bastide.attest.audit import CHECKPOINT_TYPE, ChainCheck, ChainReport, by_writer, sign_checkpoint
 from bastide.attest.keys import KeyRing
 from bastide.attest.ports import AuditRecord, KeyRecord, Store
 from bastide.errors import ConfigError, MalformedError
@@ -41,8 +40,10 @@ async def verify_store(
     writers = [head.writer for head in await store.chains() if head.tenant == tenant]
     reports = []
     for writer, points in by_writer([*kept, *checkpoints], known, tenant, writers=writers).items():
-        records = [record async for record in _records(store, tenant, writer)]
-        reports.append(verify_chain(tenant, writer, records, checkpoints=points, keys=known))
+        check = ChainCheck(tenant, writer, checkpoints=points, keys=known)
+        async for record in _records(store, tenant, writer):
+            check.take(record)
+        reports.append(check.report())
     return tuple(reports)
 
 
@@ -69,12 +70,12 @@ async def export(store: Store, tenant: str, now: datetime) -> AsyncIterator[byte
 
 @dataclass(slots=True)
 class _Export:
-    """What an export file holds."""
+    """What an export file holds, but for its records."""
 
     tenant: str = ""
     keys: Jwks | None = None
     checkpoints: list[str] = field(default_factory=list)
-    records: dict[str, list[AuditRecord]] = field(default_factory=lambda: defaultdict(list))
+    writers: set[str] = field(default_factory=set)
 
 
 def verify_export(
@@ -83,7 +84,7 @@ def verify_export(
     """Check an export.
 
     Args:
-        lines: of the file.
+        lines: of the file; read twice, since checkpoints come before and after the records that they are about.
         checkpoints: more checkpoints, kept elsewhere.
         keys: the tenant's key set from elsewhere; None for the one in the file, which proves only that the file
             agrees with itself.
@@ -93,18 +94,25 @@ def verify_export(
     """
     read = _Export()
     for number, line in enumerate(lines, start=1):
-        _take(read, line, number)
+        record = _take(read, line, number)
+        if record is not None:
+            read.writers.add(record.writer)
     if read.keys is None:
         raise MalformedError("attest.audit.export", "expected a first line with format, tenant and keys")
     known = keys or read.keys
-    sorted_out = by_writer([*read.checkpoints, *checkpoints], known, read.tenant, writers=read.records)
-    return tuple(
-        verify_chain(read.tenant, writer, read.records.get(writer, ()), checkpoints=points, keys=known)
-        for writer, points in sorted_out.items()
-    )
+    sorted_out = by_writer([*read.checkpoints, *checkpoints], known, read.tenant, writers=read.writers)
+    checks = {
+        writer: ChainCheck(read.tenant, writer, checkpoints=points, keys=known) for writer, points in sorted_out.items()
+    }
+    for number, line in enumerate(lines, start=1):
+        record = _take(_Export(tenant=read.tenant), line, number)
+        if record is not None and record.writer in checks:
+            checks[record.writer].take(record)
+    return tuple(check.report() for check in checks.values())
 
 
-def _take(read: _Export, line: bytes, number: int) -> None:
+def _take(read: _Export, line: bytes, number: int) -> AuditRecord | None:
+    """What a line says: kept in ``read``, or a record."""
     value = read_json(line, largest=_LONGEST_LINE)
     match value:
         case {"format": int(one), "tenant": str(tenant), "keys": list(keys)} if one == EXPORT_FORMAT and number == 1:
@@ -112,13 +120,12 @@ def _take(read: _Export, line: bytes, number: int) -> None:
         case {"checkpoint": str(jws)}:
             read.checkpoints.append(jws)
         case {"record": {"writer": str(writer), "seq": int(seq)} as body, "hash": str(digest)}:
-            read.records[writer].append(
-                AuditRecord(
-                    tenant=read.tenant, writer=writer, seq=seq, body=write_json(body), hash=_hex(digest, number)
-                )
+            return AuditRecord(
+                tenant=read.tenant, writer=writer, seq=seq, body=write_json(body), hash=_hex(digest, number)
             )
         case _:
             raise MalformedError("attest.audit.export", "expected a record or a checkpoint", where=f"line {number}")
+    return None
 
 
 def _hex(text: str, number: int) -> bytes:

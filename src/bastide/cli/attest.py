@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,10 +170,20 @@ async def _verify_store(
         await store.close()
 
 
+class _Lines:
+    """The lines of a file, as often as one reads them."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._file.open("rb") as lines:
+            yield from lines
+
+
 def _verify_file(file: Path, points: Sequence[str], keys: Jwks | None) -> tuple[ChainReport, ...]:
     try:
-        with file.open("rb") as lines:
-            return verify_export(lines, checkpoints=points, keys=keys)
+        return verify_export(_Lines(file), checkpoints=points, keys=keys)
     except OSError as error:
         raise ConfigError("file.unreadable", f"cannot read it: {error.strerror}", where=str(file)) from error
 

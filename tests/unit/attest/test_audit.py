@@ -1,17 +1,21 @@
 import asyncio
 import hashlib
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from bastide.attest import auditfile
 from bastide.attest.audit import CHECKPOINT_TYPE, Entry, head_of, link, sign_checkpoint, start_of, verify_chain
 from bastide.attest.auditfile import export, verify_export, verify_store
 from bastide.attest.auditlog import AuditLog
 from bastide.attest.keys import KeyRing, make_key
 from bastide.attest.ports import AuditRecord, Checkpoint, Setting, Write
 from bastide.attest.store.memory import MemoryStore
+from bastide.cli.attest import _Lines
 from bastide.errors import ConfigError, MalformedError, UnavailableError
 from bastide.token.json_text import write_json
 from support.tokens import ISSUER, NOW, keys_of, signer
@@ -285,6 +289,37 @@ def test_a_chain_that_is_gone_shows_beside_another_that_is_whole() -> None:
         whole = {report.head.writer: [fault.name for fault in report.faults] for report in reports}
         assert set(whole.pop("other")) == {"audit.cut"}
         assert set(map(tuple, whole.values())) == {()}
+
+
+def test_a_log_that_is_larger_than_the_memory_can_be_verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(auditfile, "_PAGE", 20)
+    store, head, size = _filled(), start_of("a", "big"), 20_000
+    for number in range(200):
+        record = link(replace(ENTRY, request=f"r{number}", facts={"much": "x" * size}), head, NOW)
+        asyncio.run(store.commit([record]))
+        head = head_of(record)
+    exported = tmp_path / "log"
+    exported.write_bytes(b"".join(_exported(store)))
+    tracemalloc.start()
+    try:
+        reports = [*asyncio.run(verify_store(_Reading(store), "a")), *verify_export(_Lines(exported))]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [(report.head.seq, report.whole) for report in reports] == [(200, True), (3, True)] * 2
+    assert most < 100 * size, "half of the records"
+
+
+class _Reading(MemoryStore):
+    """A store that gives copies of its records, as one on a disk does."""
+
+    def __init__(self, like: MemoryStore) -> None:
+        super().__init__()
+        self.__dict__.update(like.__dict__)
+
+    async def audit(self, tenant: str, writer: str, *, after: int, limit: int) -> tuple[AuditRecord, ...]:
+        found = await super().audit(tenant, writer, after=after, limit=limit)
+        return tuple(replace(record, body=bytes(bytearray(record.body))) for record in found)
 
 
 def test_the_time_of_a_record_is_utc() -> None:
