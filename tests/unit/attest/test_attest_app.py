@@ -396,6 +396,17 @@ def test_too_many_requests_of_one_client_do_not_hold_up_another(serve: Callable[
     serve(work, tenant(rates=Rates(client=0.01, burst=200.0)))
 
 
+def test_a_tenant_has_a_limit_for_all_which_a_client_over_its_own_does_not_use_up(serve: Callable[..., Any]) -> None:
+    async def work(client: Client) -> None:
+        path = "/simulation/certs"
+        greedy = [(await client.send("GET", path, client="10.0.0.1")).status for _ in range(9)]
+        assert greedy == [200, 200, *[429] * 7]
+        others = [(await client.send("GET", path, client=f"10.0.1.{number}")).status for number in range(3)]
+        assert others == [200, 200, 429], "two of four were left"
+
+    serve(work, tenant(rates=Rates(client=0.01, tenant=0.02, burst=200.0)))
+
+
 def test_a_fault_of_ours_is_a_500_that_tells_nothing(
     serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
