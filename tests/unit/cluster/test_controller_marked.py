@@ -158,8 +158,9 @@ def test_the_label_on_a_pod_that_asks_for_no_sgx_does_nothing(tmp_path):
     plain["spec"]["containers"] = [container(image=f"{REPOSITORY}@{OTHER_DIGEST}")]
 
     async def test(api, kept):
-        async with running(api, tmp_path, mode="warn", scanner=scanner):
+        async with running(api, tmp_path, mode="warn", scanner=scanner) as controller:
             await eventually(lambda: not is_pending(kept), "the other is looked at")
+            await eventually(lambda: not len(controller._following.marked), "neither is kept")
             assert (writes(api, "plain"), scanner.asked) == ([], [])
 
     with_objects(test, *GOOD, ("/api/v1/namespaces/payments/pods/plain", plain), (POD, marked_pod()))

@@ -149,11 +149,8 @@ def test_only_our_label_is_taken_off_and_only_of_the_pod_that_was_judged() -> No
             apply_json_patch(changed(tree, path, value), patch)
 
 
-def test_the_label_means_something_on_sgx_pods_only_that_no_gate_holds() -> None:
+def test_the_label_means_something_only_on_pods_that_no_gate_holds() -> None:
     assert is_marked(marked())
-    plain = marked()
-    del plain["spec"]["containers"][0]["resources"]
-    assert not is_marked(plain)
     assert not is_marked(marked(labels={LABEL: "done"}))
     waiting = marked()
     waiting["spec"]["schedulingGates"].append(GATE)

@@ -3,11 +3,15 @@
 import asyncio
 import json
 import urllib.request
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from bastide.cluster.controller.build import ControllerOptions, build_controller
 from bastide.cluster.controller.expiry import ExpirySettings
+from bastide.cluster.controller.gatekeeper import Outcome
+from bastide.cluster.controller.queue import WorkQueue
 from bastide.cluster.gate.report import Failure
 from bastide.cluster.resolving import Unresolved
 from support.bounded import eventually
@@ -282,6 +286,33 @@ def test_only_the_gate_and_annotations_are_written(tmp_path):
         assert [{op["op"] for op in patch} for patch in writes] == [{"test", "add", "remove"}]
 
     with_objects(test, *GOOD, (POD, gated_pod()))
+
+
+def test_thousands_of_looks_that_write_nothing_let_others_do_their_work(tmp_path):
+    """Such as renewing the lease."""
+
+    class Keeper:
+        looks = 0
+
+        async def look(self, key):
+            self.looks += 1
+            return Outcome(decision=None)
+
+    async def test(api, kept):
+        controller = build_controller(api.access, None, ControllerOptions(), chance=lambda: 0.0)
+        keeper, queue, turns = Keeper(), WorkQueue(chance=lambda: 0.0), 0
+        for number in range(2000):
+            queue.add(str(number))
+        work = asyncio.ensure_future(controller._work(queue, keeper))
+        while keeper.looks < 2000:
+            await asyncio.sleep(0)
+            turns += 1
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+        assert turns >= 1000
+
+    with_objects(test)
 
 
 def test_an_api_server_that_does_not_answer_is_not_stormed(tmp_path):

@@ -191,6 +191,8 @@ class Controller:
                     await asyncio.sleep(1 + self._chance())
             finally:
                 queue.done(key)
+            # Looks that write nothing wait for nothing: thousands of them would keep the lease from being renewed.
+            await asyncio.sleep(0)
 
     def _failed(self, key: str, error: BastideError) -> None:
         """Tell of a fault once, however many pods it meets."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from bastide.cluster.admission.subject import Subject
 from bastide.cluster.controller.asking import Asking
 from bastide.cluster.controller.patches import annotate, release, unmark
 from bastide.cluster.controller.pods import KeptPods
@@ -91,7 +92,7 @@ class Gatekeeper:
         if (pod := self._world.gated.get(key)) is not None:
             return await self._decide(key, pod, self._judge(pod))
         if (pod := self._world.marked.get(key)) is not None:
-            return await self._inform(key, pod, self._judge(pod).of_a_started_pod)
+            return await self._inform(key, pod)
         return Outcome(decision=None)
 
     async def _decide(self, key: str, pod: Tree, verdict: GateVerdict) -> Outcome:
@@ -118,8 +119,12 @@ class Gatekeeper:
         await self._tell(pod, EventType.NORMAL, "EnclavesAccepted", note)
         return Outcome(decision=Decision.ADMIT)
 
-    async def _inform(self, key: str, pod: Tree, verdict: GateVerdict) -> Outcome:
+    async def _inform(self, key: str, pod: Tree) -> Outcome:
         """Of a pod that runs: once, when all its images were looked into."""
+        if not Subject.of(pod).is_sgx:
+            self._world.marked.drop(key)  # a label that somebody else wrote: it stays his
+            return Outcome(decision=None)
+        verdict = self._judge(pod).of_a_started_pod
         if verdict.missing:
             return await self._have_scanned(pod, verdict)
         await self._asking.ask(pod, self._old(verdict.refused))

@@ -6,7 +6,6 @@ Of each only what a decision takes is kept: no environment, commands, mounts or 
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from bastide.cluster.admission.subject import Subject
 from bastide.cluster.gate.images import image_fields
 from bastide.cluster.gate.names import GATE_ANNOTATION, INSPECTION_LABEL, PENDING, SCHEDULING_GATE
 from bastide.errors import MalformedError
@@ -89,11 +88,8 @@ def is_gated(pod: Tree) -> bool:
 
 
 def is_marked(pod: Tree) -> bool:
-    """Whether a pod that no gate of ours holds is to be looked at: an SGX pod with our label.
-
-    Anybody may write the label: on a pod that asks for no SGX it means nothing.
-    """
-    return at(pod, ("metadata", "labels", INSPECTION_LABEL)) == PENDING and not is_gated(pod) and Subject.of(pod).is_sgx
+    """Whether a pod that no gate of ours holds has our label; anybody may write it, on any pod."""
+    return at(pod, ("metadata", "labels", INSPECTION_LABEL)) == PENDING and not is_gated(pod)
 
 
 def trimmed(pod: Tree) -> Tree:
