@@ -8,7 +8,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from bastide.sgx.types import MrEnclave, MrSigner, Svn
 from support.enclave_files import signed_intel_enclave
 from support.images import OCI_MANIFEST, Member, digest, layout, tar
 from support.registry import OCI_INDEX
+from support.scanning import scan
 
 REGISTRY, SKOPEO, HTPASSWD = (shutil.which(name) for name in ("docker-registry", "skopeo", "htpasswd"))
 pytestmark = pytest.mark.skipif(not (REGISTRY and SKOPEO), reason="docker-registry and skopeo are not installed")
@@ -104,7 +104,9 @@ def _scan(folder: Path, served: Served, name: str, *credentials: Credentials) ->
     job = ScanJob(image=image, credentials=credentials, options=options)
     place = folder / f"scan-{time.monotonic_ns()}"
     place.mkdir()
-    return job.run(place, now=lambda: datetime.now(UTC))
+    report = scan(job.repository(), pinned, place).report
+    assert report is not None
+    return report
 
 
 @pytest.mark.parametrize("form", ["oci", "v2s2"])

@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -16,10 +16,13 @@ from bastide.cli.files import read_file
 from bastide.cli.progress import progress
 from bastide.cli.screen import Screen
 from bastide.cluster.gate.report import BlockReport, EnclaveReport, ImageReport
+from bastide.cluster.scanner.answer import Answer
+from bastide.cluster.scanner.confine.linux import hide_memory
+from bastide.cluster.scanner.confine.lock import Protections, available, require
 from bastide.cluster.scanner.credentials import PullSecret, matching
-from bastide.cluster.scanner.job import Answer, RegistryOptions, ScanJob
+from bastide.cluster.scanner.job import RegistryOptions, ScanJob
+from bastide.cluster.scanner.limits import ScanLimits
 from bastide.cluster.scanner.process import run_job
-from bastide.cluster.scanner.pull import ScanLimits
 from bastide.errors import ConfigError, MalformedError, UnavailableError
 from bastide.kube.access import in_cluster, of_kubeconfig
 from bastide.pods.images import ImageReference
@@ -65,6 +68,7 @@ _LARGEST_CONFIG = 1 * MIB
 @click.option("--tls", metavar="CERT KEY", nargs=2, type=_FILE, help="Certificate and key of others.")
 @click.option("--scans", "at_once", type=click.IntRange(1, 64), default=2, show_default=True, help="At a time.")
 @click.option("--queue", "waiting", type=click.IntRange(1, 10_000), default=4096, show_default=True, help="Images.")
+@click.option("--allow-unconfined", is_flag=True, help="Go on where the kernel cannot hold what reads images.")
 @click.option("--kubeconfig", metavar="FILE", type=_FILE, help="Access to the cluster; default: that of the pod.")
 def command(
     public: tuple[str, ...],
@@ -87,6 +91,7 @@ def command(
     waiting: int,
     kubeconfig: Path | None,
     *,
+    allow_unconfined: bool,
     as_json: bool,
 ) -> int:
     """Find and measure the enclaves in container images.
@@ -102,7 +107,16 @@ def command(
     limits = replace(_LIMITS, image=_bytes(most_image), layer=_bytes(most_image), seconds=float(most_seconds))
     work = work or Path(tempfile.gettempdir())
     if image is not None:
-        return _once(image, docker_config, registries, limits, work, as_json=as_json)
+        asked = ImageReference.parse(image)
+        secrets = [PullSecret.parse(read_file(str(docker_config), largest=_LARGEST_CONFIG))] if docker_config else []
+        job = ScanJob(
+            image=asked,
+            credentials=matching(secrets, asked),
+            options=registries,
+            limits=limits,
+            unconfined=allow_unconfined,
+        )
+        return _once(image, job, work, as_json=as_json)
     from bastide.cluster.scanner.build import ScannerOptions, run
     from bastide.cluster.scanner.callers import service_account
     from bastide.cluster.scanner.scans import ScanSettings
@@ -124,18 +138,18 @@ def command(
         work=work,
         limits=limits,
         settings=ScanSettings(at_once=at_once, waiting=waiting, share=max(1, min(64, waiting // 16))),
+        unconfined=allow_unconfined,
     )
     access = of_kubeconfig(kubeconfig) if kubeconfig else in_cluster(os.environ)
     run(access, options, chance=random.Random().random)  # noqa: S311 - jitter, not a secret
     return 0
 
 
-def _once(
-    text: str, docker_config: Path | None, options: RegistryOptions, limits: ScanLimits, work: Path, *, as_json: bool
-) -> int:
-    image = ImageReference.parse(text)
-    secrets = [PullSecret.parse(read_file(str(docker_config), largest=_LARGEST_CONFIG))] if docker_config else []
-    job = ScanJob(image=image, credentials=matching(secrets, image), options=options, limits=limits)
+def _once(text: str, job: ScanJob, work: Path, *, as_json: bool) -> int:
+    hide_memory()
+    protections = available()
+    require(protections, optional=job.unconfined)
+    image = job.image
     with progress() as tell:
         tell(f"looking into {text}")
         digest = image.digest or job.repository().resolve(image.tag or "latest")
@@ -148,16 +162,20 @@ def _once(
         )
     if as_json:
         tree = {"image": job.image.build(), "seconds": answer.seconds, "pulledBytes": answer.pulled}
+        tree["confinement"] = asdict(protections)
         click.echo(json.dumps({**tree, "report": answer.report.build()["report"]}, indent=2))
     else:
-        _print(Screen(), job.image, answer, answer.report)
+        _print(Screen(), job.image, answer, answer.report, protections)
     return EXIT_NO if answer.report.failure else 0
 
 
-def _print(screen: Screen, image: ImageReference, answer: Answer, report: ImageReport) -> None:
+def _print(
+    screen: Screen, image: ImageReference, answer: Answer, report: ImageReport, protections: Protections
+) -> None:
     seconds = ", ".join(f"{step} {value:.1f} s" for step, value in answer.seconds.items())
     screen.line((image.build(), "bold"))
     screen.line((f"{format_bytes(answer.pulled)} pulled; {seconds}", "dim"), indent=2)
+    screen.line((f"read behind: {protections}", "dim"), indent=2)
     if report.failure:
         screen.line(("cannot be looked into: ", "bold red"), report.failure.message, indent=2)
         screen.line((report.failure.code, "dim"), indent=4)

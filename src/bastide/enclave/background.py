@@ -6,11 +6,23 @@ them to another core was measured to cost more than it gives (40 % of the bound 
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 _SMALLEST = 16 * 1024
 """Bytes of a piece that is worth handing over: waking a thread takes about as long as hashing so many."""
+
+_kept: Final[list[ThreadPoolExecutor]] = []
+"""Threads that wait to hash, in a process that starts none later."""
+
+
+def keep_threads(count: int) -> None:
+    """Start so many threads now, and use them over and over: for a process that gives up the right to start any."""
+    for _ in range(count):
+        pool = ThreadPoolExecutor(1)
+        pool.submit(int).result()
+        _kept.append(pool)
 
 
 class Hasher(Protocol):
@@ -27,12 +39,15 @@ class BackgroundHash:
     """A hash state that is fed by a thread of its own: the same bytes in the same order.
 
     At most one piece is in flight, so memory stays bounded: a piece must not change until ``update`` or ``digest`` is
-    called once more. The thread ends with the ``with`` block, however that ends; after it, pieces are hashed at once.
+    called once more. The thread ends with the ``with`` block, however that ends (one that is kept is free for others);
+    after it, pieces are hashed at once.
     """
 
     def __init__(self, state: Hasher) -> None:
         self._state = state
-        self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(1)  # the thread starts with the first piece
+        self._is_kept = bool(_kept)
+        # A new thread starts with the first piece.
+        self._pool: ThreadPoolExecutor | None = _kept.pop() if self._is_kept else ThreadPoolExecutor(1)
         self._in_flight: Future[object] | None = None
 
     def __enter__(self) -> Self:
@@ -42,7 +57,13 @@ class BackgroundHash:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pool, self._pool = self._pool, None
-        if pool is not None:
+        if pool is None:
+            return
+        if self._is_kept:
+            with suppress(Exception):  # as with a thread that ends: what the last piece met is not asked for any more
+                self._wait()
+            _kept.append(pool)
+        else:
             pool.shutdown(cancel_futures=kind is not None)
 
     def update(self, piece: bytes | memoryview) -> None:

@@ -52,6 +52,29 @@ class Folder:
             return None
 
 
+class OpenFiles:
+    """Files of a folder that are all opened at once, for a process that will open none later.
+
+    Symbolic links are passed over: whoever filled the folder must not choose what is opened.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._files: dict[str, _Kept] = {}
+        for parent, _, names in os.walk(root):
+            for name in names:
+                path = Path(parent, name)
+                if stat.S_ISREG(path.lstat().st_mode):
+                    kept = _Kept(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+                    self._files[str(path.relative_to(root))] = kept
+
+    def open(self, name: str) -> tuple[BinaryIO, int] | None:
+        """See ``Files.open``."""
+        kept = self._files.get(name)
+        if kept is None:
+            return None
+        return io.BufferedReader(_Reader(kept)), os.fstat(kept.descriptor).st_size
+
+
 class Archive:
     """Files of a tar archive that can be sought in."""
 
@@ -145,8 +168,6 @@ class _Reader(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        view = memoryview(buffer)
-        piece = os.pread(self._kept.descriptor, len(view), self._at)
-        view[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
+        size = os.preadv(self._kept.descriptor, [buffer], self._at)
+        self._at += size
+        return size

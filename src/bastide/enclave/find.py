@@ -51,13 +51,16 @@ def find(path: Path, *, limits: Limits = DEFAULT_LIMITS, progress: Progress | No
     budget = _Budget(limits)
     store = open_store(path, limits=limits, progress=progress)
     if store is not None:
-        for number, image in enumerate(store.images()):
-            budget.next_image()
-            yield from joined(_in_image(store, image, number, path, budget))
+        yield from _in_store(store, path, budget)
     elif path.is_dir():
         yield from joined(_in_folder(path, budget, progress))
     else:
         yield from joined(_in_file(path, path, budget, progress))
+
+
+def find_in_store(store: ImageStore, source: Path, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[Found]:
+    """Every enclave in images that are open already; ``source`` is what ``Found.source`` says. Errors as ``find``."""
+    return _in_store(store, source, _Budget(limits))
 
 
 def read_found(found: Content, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -110,6 +113,12 @@ class _Budget:
         if self._enclaves > self.limits.enclaves:
             message = f"expected at most {self.limits.enclaves} enclaves and signatures, seen more"
             raise MalformedError("enclave.find.enclaves", message)
+
+
+def _in_store(store: ImageStore, source: Path, budget: _Budget) -> Iterator[Found]:
+    for number, image in enumerate(store.images()):
+        budget.next_image()
+        yield from joined(_in_image(store, image, number, source, budget))
 
 
 def _in_image(store: ImageStore, image: Image, number: int, source: Path, budget: _Budget) -> list[Found | Libpal]:

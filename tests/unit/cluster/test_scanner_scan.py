@@ -4,7 +4,6 @@ import json
 import os
 import struct
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 import zstandard
@@ -14,13 +13,16 @@ from bastide.cluster.gate.report import MOST_MANIFESTS, ImageReport
 from bastide.cluster.gate.trusted import TrustedSigner
 from bastide.cluster.gate.verdict import judge_image
 from bastide.cluster.scanner import worker
+from bastide.cluster.scanner.answer import Answer
 from bastide.cluster.scanner.contents import contents
-from bastide.cluster.scanner.job import Answer, RegistryOptions, ScanJob
+from bastide.cluster.scanner.job import RegistryOptions, ScanJob
+from bastide.cluster.scanner.limits import ScanLimits
 from bastide.cluster.scanner.manifest import DOCKER_LIST, DOCKER_MANIFEST
 from bastide.cluster.scanner.process import remove_leftovers, run_job
-from bastide.cluster.scanner.pull import ScanLimits
+from bastide.cluster.scanner.read import read
 from bastide.cluster.scanner.referrers import ARTIFACT_TYPES, ENVELOPE_TYPE, statements_of
-from bastide.cluster.scanner.scan import Spent, is_of_the_place, scan
+from bastide.cluster.scanner.scan import Spent, is_of_the_place
+from bastide.enclave.blobs import OpenFiles
 from bastide.enclave.find import LARGEST_ENCLAVE, find, read_found
 from bastide.enclave.image import EnclaveKind
 from bastide.enclave.layers import DEFAULT_LIMITS
@@ -36,8 +38,8 @@ from support.gate import trusted_tree
 from support.gramine_files import LIBPAL, manifest_text, signature
 from support.images import OCI_CONFIG, OCI_MANIFEST, Layout, Member, digest, layout, tar
 from support.registry import OCI_INDEX, fake_registry, repository
+from support.scanning import scan
 
-NOW = datetime(2026, 11, 23, 17, tzinfo=UTC)
 ENCLAVE = signed_intel_enclave()
 OTHER_LIBPAL = Elf(segments=SEGMENTS, entry=0x50).build()
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -57,8 +59,9 @@ def registry():
 def _scan(registry, name, tmp_path, *, limits=None, **options) -> ImageReport:
     folder = tmp_path / str(len(list(tmp_path.iterdir())))
     folder.mkdir()
-    client = repository(registry, **options)
-    return scan(client, name, folder, limits=limits or ScanLimits(), now=lambda: NOW)
+    report = scan(repository(registry, **options), name, folder, limits=limits).report
+    assert report is not None
+    return report
 
 
 def _code(report: ImageReport) -> str:
@@ -74,8 +77,8 @@ def _platform(os_="linux", architecture="amd64"):
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_an_enclave_in_an_image_is_found_and_measured(registry, tmp_path, compression):
     name = registry.put(_image(ENCLAVE, compression=compression))
-    spent = Spent()
-    report = scan(repository(registry), name, tmp_path, limits=ScanLimits(), now=lambda: NOW, spent=spent)
+    answer = scan(repository(registry), name, tmp_path)
+    report = answer.report
     (manifest,) = report.manifests
     (enclave,) = manifest.enclaves
     assert (manifest.digest, enclave.path, enclave.kind) == (name, "/app/0.signed.so", EnclaveKind.INTEL_SDK)
@@ -84,8 +87,8 @@ def test_an_enclave_in_an_image_is_found_and_measured(registry, tmp_path, compre
     assert block.mr_enclave == block.sigstruct.enclave_hash
     assert enclave.epc
     assert ImageReport.parse(report.build()) == report
-    assert set(spent.seconds) == {"referrers", "pull", "search", "measure"}
-    assert spent.pulled > 0
+    assert set(answer.seconds) == {"referrers", "pull", "search", "measure"}
+    assert answer.pulled > 0
 
 
 GRAMINE = (Member("app/x.manifest.sgx", manifest_text()), Member("app/x.sig", signature(manifest_text())))
@@ -254,7 +257,7 @@ def test_contents_are_what_find_reads_again(tmp_path):
     folder = _image(ENCLAVE, os.urandom(3 * MIB), ENCLAVE[:-9]).write(tmp_path / "layout")
     found = tuple(find(folder))
     assert len(found) == 2
-    assert dict(contents(folder, found[::-1], DEFAULT_LIMITS)) == {one: read_found(one) for one in found}
+    assert dict(contents(OpenFiles(folder), found[::-1], DEFAULT_LIMITS)) == {one: read_found(one) for one in found}
 
 
 def test_contents_that_changed_or_are_too_large_are_refused(tmp_path):
@@ -266,14 +269,17 @@ def test_contents_that_changed_or_are_too_large_are_refused(tmp_path):
         (replace(one, size=LARGEST_ENCLAVE + 1), "enclave.find.size"),
     ):
         with pytest.raises(MalformedError) as caught:
-            list(contents(folder, [changed], DEFAULT_LIMITS))
+            list(contents(OpenFiles(folder), [changed], DEFAULT_LIMITS))
         assert caught.value.code == code
 
 
-def test_manifests_that_nobody_looked_into_are_noticed(registry, tmp_path, monkeypatch):
-    name = registry.put(_image(ENCLAVE))
-    monkeypatch.setattr("bastide.cluster.scanner.scan.open_store", lambda *_, **__: None)
-    assert _code(_scan(registry, name, tmp_path)) == "scanner.image.unread"
+def test_manifests_that_nobody_looked_into_are_noticed(tmp_path):
+    image = _image(ENCLAVE)
+    files = OpenFiles(image.write(tmp_path / "layout"))
+    pulled = (image.manifest_digest, f"sha256:{'1' * 64}")
+    with pytest.raises(MalformedError) as caught:
+        read(files, pulled[0], pulled, DEFAULT_LIMITS, Spent())
+    assert caught.value.code == "scanner.image.unread"
 
 
 # What a registry may do to us
@@ -532,25 +538,22 @@ def test_memory_and_processor_time_are_bounded_by_the_kernel(registry, tmp_path)
     run_bounded(done)
 
 
-def test_work_without_end_is_a_failure_of_the_image(registry, tmp_path, monkeypatch):
-    def endless(*_, **__):
-        raise worker._OutOfTime
+def test_work_without_end_is_a_failure_of_the_image():
+    def endless(_):
+        raise worker.OutOfTime
 
-    name = registry.put(_image())
-    monkeypatch.setattr("bastide.cluster.scanner.job.scan", endless)
-    answer = worker.answer(_job(registry, name), tmp_path)
+    name = f"sha256:{'1' * 64}"
+    answer = worker.answer(name, ScanLimits(), endless)
     assert answer.report is not None
     assert answer.report.failure.code == "scanner.scan.work"
     assert Answer.parse(answer.build(), name).report == answer.report
 
 
-def test_a_fault_of_ours_is_a_failure_and_no_end(registry, tmp_path, monkeypatch, capsys):
-    def faulty(*_, **__):
+def test_a_fault_of_ours_is_a_failure_and_no_end(capsys):
+    def faulty(_):
         raise KeyError("x")
 
-    name = registry.put(_image())
-    monkeypatch.setattr("bastide.cluster.scanner.job.scan", faulty)
-    assert worker.answer(_job(registry, name), tmp_path).report.failure.code == "scanner.scan.fault"
+    assert worker.answer(f"sha256:{'1' * 64}", ScanLimits(), faulty).report.failure.code == "scanner.scan.fault"
     assert "KeyError" in capsys.readouterr().err
 
 
@@ -563,7 +566,8 @@ def test_no_answer_is_a_passing_failure(raw):
 
 def test_an_answer_about_another_image_is_none(registry, tmp_path):
     name = registry.put(_image())
-    raw = worker.answer(_job(registry, name), tmp_path).build()
+    raw = scan(repository(registry), name, tmp_path).build()
+    assert Answer.parse(raw, name).report is not None
     with pytest.raises(UnavailableError):
         Answer.parse(raw, f"sha256:{'1' * 64}")
 

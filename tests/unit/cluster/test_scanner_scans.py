@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bastide.cluster.gate.report import Failure, ImageReport, ManifestReport
-from bastide.cluster.scanner.job import Answer
+from bastide.cluster.scanner.answer import Answer
 from bastide.cluster.scanner.metrics import Metrics
 from bastide.cluster.scanner.scans import Scans, ScanSettings, Source, Standing, with_notes
 from bastide.errors import ConfigError, UnavailableError

@@ -1,6 +1,7 @@
 """The scanner process: wires ports to adapters and runs all parts together, until a signal ends it."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ import uvloop
 from bastide.cluster.scanner.app import App
 from bastide.cluster.scanner.board import Board
 from bastide.cluster.scanner.callers import Callers
+from bastide.cluster.scanner.confine.linux import hide_memory
+from bastide.cluster.scanner.confine.lock import available, require
 from bastide.cluster.scanner.job import RegistryOptions
+from bastide.cluster.scanner.limits import ScanLimits
 from bastide.cluster.scanner.looker import ProcessLooker
 from bastide.cluster.scanner.metrics import Metrics
 from bastide.cluster.scanner.process import remove_leftovers
-from bastide.cluster.scanner.pull import ScanLimits
 from bastide.cluster.scanner.resolve import Resolver
 from bastide.cluster.scanner.scans import Scans, ScanSettings
 from bastide.cluster.scanner.secrets import PodSecrets, read_secrets
@@ -26,6 +29,7 @@ from bastide.kube.client import ApiClient
 from bastide.web.serving import ServingLimits, listen, serve_app
 
 _CONNECTIONS = 256
+_log = logging.getLogger("bastide.scanner")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class ScannerOptions:
         work: folder for what is pulled.
         limits: of one scan.
         settings: of the queue.
+        unconfined: see ``ScanJob``.
     """
 
     registries: RegistryOptions
@@ -59,14 +64,16 @@ class ScannerOptions:
     work: Path = Path("/var/lib/bastide/scanner")
     limits: ScanLimits = field(default_factory=ScanLimits)
     settings: ScanSettings = field(default_factory=ScanSettings)
+    unconfined: bool = False
 
 
 def run(access: ClusterAccess, options: ScannerOptions, *, chance: Callable[[], float]) -> None:
     """Serve until a signal ends it.
 
     Raises:
-        BastideError: options or files are not usable.
+        BastideError: options or files are not usable; ``scanner.confine.calls``.
     """
+    hide_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(access, options, chance=chance))
 
@@ -91,9 +98,13 @@ async def serve(
     Raises:
         BastideError: see ``run``.
     """
+    protections = available()
+    require(protections, optional=options.unconfined)
+    _log.info("images are looked into behind: %s", protections)
     client = ApiClient(access, chance=chance)
     metrics = Metrics()
-    looker = ProcessLooker(client, options.registries, options.limits, options.work)
+    metrics.confined(protections)
+    looker = ProcessLooker(client, options.registries, options.limits, options.work, unconfined=options.unconfined)
     scans = Scans(
         looker, Board(client), metrics, clock=time.monotonic, now=_now, chance=chance, settings=options.settings
     )

@@ -5,9 +5,9 @@ Only for what ``find`` has just gone through to its end: it has compared all dig
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TypeVar
 
+from bastide.enclave.blobs import Files
 from bastide.enclave.find import LARGEST_ENCLAVE
 from bastide.enclave.found import Content
 from bastide.enclave.layers import Limits, pieces_of, unpacked
@@ -17,11 +17,11 @@ from bastide.units import format_bytes
 _Content = TypeVar("_Content", bound=Content)
 
 
-def contents(folder: Path, found: Sequence[_Content], limits: Limits) -> Iterator[tuple[_Content, bytes]]:
+def contents(files: Files, found: Sequence[_Content], limits: Limits) -> Iterator[tuple[_Content, bytes]]:
     """Each of ``found`` with its content, layer by layer; one content at a time is in memory.
 
     Args:
-        folder: the OCI layout in which they were found.
+        files: the OCI layout in which they were found.
         found: as ``find`` gave them.
         limits: as ``find`` had them.
 
@@ -30,9 +30,10 @@ def contents(folder: Path, found: Sequence[_Content], limits: Limits) -> Iterato
     """
     ordered = sorted(found, key=lambda one: (one.layer or "", _offset(one)))
     for layer, ones in groupby(ordered, key=lambda one: one.layer):
-        if layer is None:
-            raise _changed(str(folder))
-        with (folder / "blobs" / layer.replace(":", "/")).open("rb") as file:
+        opened = files.open(f"blobs/{layer.replace(':', '/')}") if layer is not None else None
+        if layer is None or opened is None:
+            raise _changed("layer")
+        with opened[0] as file:
             stream = _Stream(unpacked(pieces_of(file), layer, limits))
             for _, same in groupby(ones, key=_offset):
                 group = list(same)

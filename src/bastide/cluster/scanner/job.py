@@ -1,28 +1,19 @@
-"""What a scanning process is told, and what it answers: JSON on its standard input and output.
+"""What the pulling process is told: JSON on its standard input.
 
 Credentials pass by standard input alone: arguments and environment of a process can be read by others.
 """
 
 import json
 import ssl
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from pathlib import Path
-from typing import Final
 
-from bastide.cluster.gate.report import Failure, ImageReport
 from bastide.cluster.scanner.client import Repository
 from bastide.cluster.scanner.credentials import Credentials
 from bastide.cluster.scanner.http import Deadline, Wire
-from bastide.cluster.scanner.pull import ScanLimits
+from bastide.cluster.scanner.limits import ScanLimits
 from bastide.cluster.scanner.registries import Registries
-from bastide.cluster.scanner.scan import Spent, scan
-from bastide.errors import ConfigError, MalformedError, UnavailableError
+from bastide.errors import ConfigError, MalformedError
 from bastide.pods.images import ImageReference
-from bastide.pods.tree import mapping, text
-
-LARGEST_ANSWER: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +61,14 @@ class ScanJob:
         credentials: for its registry.
         options: which registries may be asked.
         limits: how much it may cost.
+        unconfined: whether to go on where the kernel cannot hold the processes of the scan.
     """
 
     image: ImageReference
     credentials: tuple[Credentials, ...] = ()
     options: RegistryOptions
     limits: ScanLimits = field(default_factory=ScanLimits)
+    unconfined: bool = False
 
     @property
     def digest(self) -> str:
@@ -89,6 +82,7 @@ class ScanJob:
             "credentials": [asdict(one) for one in self.credentials],
             "options": asdict(self.options),
             "limits": asdict(self.limits),
+            "unconfined": self.unconfined,
         }
         return json.dumps(tree).encode()
 
@@ -112,73 +106,20 @@ class ScanJob:
                     ca_file=options["ca_file"],
                 ),
                 limits=ScanLimits(**tree["limits"]),
+                unconfined=tree["unconfined"],
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             raise MalformedError("scanner.job", "expected a job as JSON") from None
 
-    def repository(self) -> Repository:
-        """Where to pull from, within the time of the limits; errors as ``Repository``."""
+    def repository(self, wire: Wire | None = None) -> Repository:
+        """Where to pull from, within the time of the limits.
+
+        Args:
+            wire: connections; made as the options say when there are none yet.
+
+        Raises:
+            PolicyError, ConfigError: as ``Repository`` and ``RegistryOptions`` say.
+        """
         deadline = Deadline(self.limits.seconds)
-        return Repository(self.options.wire(), self.options.registries(), self.image, self.credentials, deadline)
-
-    def run(self, folder: Path, *, now: Callable[[], datetime], spent: Spent | None = None) -> ImageReport:
-        """Do the job in this process; see ``scan``.
-
-        Raises:
-            UnavailableError: see ``scan``.
-            PolicyError: ``scanner.registry.unlisted``.
-            ConfigError: see ``RegistryOptions``.
-        """
-        return scan(self.repository(), self.digest, folder, limits=self.limits, now=now, spent=spent)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What became of a job: exactly one of a report and a passing failure.
-
-    Attributes:
-        report: facts, or a permanent failure.
-        passing: why it could not be done now.
-        seconds: where the time went, by step.
-        pulled: bytes.
-    """
-
-    report: ImageReport | None = None
-    passing: Failure | None = None
-    seconds: dict[str, float]
-    pulled: int = 0
-
-    def build(self) -> bytes:
-        """The answer as JSON."""
-        tree: dict[str, object] = {"seconds": self.seconds, "pulled": self.pulled}
-        if self.report is not None:
-            tree["report"] = self.report.build()
-        if self.passing is not None:
-            tree["passing"] = asdict(self.passing)
-        return json.dumps(tree).encode()
-
-    @classmethod
-    def parse(cls, raw: bytes, digest: str) -> "Answer":
-        """Read an answer about the image of that digest.
-
-        Raises:
-            UnavailableError: ``scanner.scan.ended``: the process ended without one.
-            MalformedError: as ``ImageReport.parse``.
-        """
-        try:
-            tree = mapping(json.loads(raw))
-        except (ValueError, RecursionError):
-            tree = {}
-        report = ImageReport.parse(tree["report"]) if "report" in tree else None
-        passing = mapping(tree.get("passing"))
-        if not passing and (report is None or report.digest != digest):
-            message = "the scanning process ended without an answer"
-            raise UnavailableError("scanner.scan.ended", message, hint="it may have met its memory limit")
-        seconds = {key: value for key, value in mapping(tree.get("seconds")).items() if isinstance(value, int | float)}
-        pulled = tree.get("pulled")
-        return cls(
-            report=report,
-            passing=Failure(code=text(passing.get("code")), message=text(passing.get("message"))) if passing else None,
-            seconds=seconds,
-            pulled=pulled if isinstance(pulled, int) else 0,
-        )
+        registries = self.options.registries()
+        return Repository(wire or self.options.wire(), registries, self.image, self.credentials, deadline)

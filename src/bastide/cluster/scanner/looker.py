@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from bastide.cluster.gate.report import ImageReport
-from bastide.cluster.scanner.job import Answer, RegistryOptions, ScanJob
+from bastide.cluster.scanner.answer import Answer
+from bastide.cluster.scanner.job import RegistryOptions, ScanJob
+from bastide.cluster.scanner.limits import ScanLimits
 from bastide.cluster.scanner.process import run_job
-from bastide.cluster.scanner.pull import ScanLimits
 from bastide.cluster.scanner.referrers import statements_of
 from bastide.cluster.scanner.scans import Source, with_notes
 from bastide.cluster.scanner.secrets import PodSecrets, read_secrets
@@ -25,13 +26,17 @@ class ProcessLooker:
         options: which registries may be asked.
         limits: of one scan.
         work: folder for what is pulled.
+        unconfined: see ``ScanJob``.
     """
 
-    def __init__(self, client: ApiClient, options: RegistryOptions, limits: ScanLimits, work: Path) -> None:
+    def __init__(
+        self, client: ApiClient, options: RegistryOptions, limits: ScanLimits, work: Path, *, unconfined: bool = False
+    ) -> None:
         self._client = client
         self._options = options
         self._limits = limits
         self._work = work
+        self._unconfined = unconfined
 
     async def scan(self, source: Source) -> Answer:
         """See ``Looker.scan``."""
@@ -59,6 +64,7 @@ class ProcessLooker:
             credentials=held.for_image(source.image),
             options=self._options,
             limits=self._limits,
+            unconfined=self._unconfined,
         )
 
 

@@ -8,6 +8,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from bastide.cluster.scanner.confine.lock import Protections
+
 _STEPS: Final = ("referrers", "pull", "search", "measure")
 
 
@@ -34,9 +36,20 @@ class Metrics:
         self._seconds = Counter(
             "bastide_scanner_scan_seconds", "Time of scans by step.", ["step"], registry=self._registry
         )
+        self._confinement = Gauge(
+            "bastide_scanner_confinement",
+            "What holds its processes; Landlock by version.",
+            ["by"],
+            registry=self._registry,
+        )
         self._pulled = Counter("bastide_scanner_pulled_bytes", "Layers pulled.", registry=self._registry)
         for step in _STEPS:
             self._seconds.labels(step=step)
+
+    def confined(self, protections: Protections) -> None:
+        """Say what holds the processes of a scan; 0 for what this kernel lacks."""
+        self._confinement.labels(by="calls").set(int(protections.calls))
+        self._confinement.labels(by="landlock").set(protections.landlock)
 
     def spent(self, seconds: Mapping[str, float], pulled: int) -> None:
         """Count one scan's time and bytes."""

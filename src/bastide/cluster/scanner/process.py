@@ -1,30 +1,41 @@
-"""Running a job in a process of its own, in a folder that is gone afterwards."""
+"""Running a scan: one process pulls, another reads, in a folder that is gone afterwards."""
 
 import asyncio
+import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bastide.cluster.scanner.job import LARGEST_ANSWER, Answer, ScanJob
+from bastide.cluster.gate.report import Failure
+from bastide.cluster.scanner.answer import LARGEST_ANSWER, Answer
+from bastide.cluster.scanner.job import ScanJob
+from bastide.cluster.scanner.read_job import ReadJob
+from bastide.cluster.scanner.scan import begun_report
 from bastide.errors import UnavailableError
 
 _PREFIX: Final = "bastide-scan-"
-_PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH")
+_PASSED_ON: Final = ("LANG", "LC_ALL", "LD_LIBRARY_PATH")
+_PASSED_ON_TO_PULL: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _GRACE: Final = 30.0
+_LARGEST_TRACE: Final = 64 * 1024
+_log = logging.getLogger("bastide.scanner")
 
 
 async def run_job(job: ScanJob, work: Path) -> Answer:
-    """Do a job in a process; ends it when it takes longer than its limits say, or when this is cancelled.
+    """Do a job in processes; ends them when they take longer than its limits say, or when this is cancelled.
 
     Args:
         job: what to do.
         work: where its folder is made.
 
     Raises:
-        UnavailableError: ``scanner.scan.ended``, ``scanner.scan.time``.
+        UnavailableError: ``scanner.scan.ended``, ``scanner.scan.time``, ``scanner.scan.forbidden`` (the pulling
+            process did what pulling never needs).
         MalformedError: an answer that is no report.
     """
     try:
@@ -32,8 +43,13 @@ async def run_job(job: ScanJob, work: Path) -> Answer:
     except OSError as error:
         message = f"cannot make a folder: {error.strerror}"
         raise UnavailableError("scanner.disk.work", message, where=str(work)) from error
+    seconds = job.limits.seconds + job.limits.cpu
     try:
-        return await _run(job, folder)
+        async with asyncio.timeout(seconds + _GRACE):
+            return await _run(job, folder)
+    except TimeoutError:
+        message = f"looking into it takes more than {seconds:g} s"
+        raise UnavailableError("scanner.scan.time", message) from None
     except OSError as error:
         raise UnavailableError("scanner.scan.ended", f"cannot start the scanning process: {error}") from error
     finally:
@@ -47,39 +63,68 @@ def remove_leftovers(work: Path) -> None:
 
 
 async def _run(job: ScanJob, folder: str) -> Answer:
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    raw, killed = await _ask("puller", job.build(), folder, (*_PASSED_ON, *_PASSED_ON_TO_PULL))
+    if killed:
+        raise UnavailableError("scanner.scan.forbidden", _forbidden("pulling"))
+    pulled = Answer.parse(raw, job.digest)
+    if pulled.report is None or pulled.report.failure is not None:
+        return pulled
+    manifests = tuple(one.digest for one in pulled.report.manifests)
+    told = ReadJob(digest=job.digest, manifests=manifests, limits=job.limits, unconfined=job.unconfined)
+    raw, killed = await _ask("reader", told.build(), folder, _PASSED_ON)
+    if killed:
+        failure = Failure(code="scanner.scan.forbidden", message=_forbidden("reading"))
+        return pulled.followed_by(Answer(report=replace(begun_report(job.digest), failure=failure), seconds={}))
+    return pulled.followed_by(Answer.parse(raw, job.digest))
+
+
+async def _ask(part: str, job: bytes, folder: str, passed_on: tuple[str, ...]) -> tuple[bytes, bool]:
+    """What a process answers, and whether its filter of system calls ended it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",
         "-m",
-        "bastide.cluster.scanner.worker",
+        f"bastide.cluster.scanner.{part}",
         folder,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={**environment, "TMPDIR": folder},
-        limit=LARGEST_ANSWER,
+        stderr=asyncio.subprocess.PIPE,
+        env={name: os.environ[name] for name in passed_on if name in os.environ} | {"TMPDIR": folder},
     )
     try:
-        async with asyncio.timeout(job.limits.seconds + job.limits.cpu + _GRACE):
-            return Answer.parse(await _talk(process, job.build()), job.digest)
-    except TimeoutError:
-        message = f"looking into it takes more than {job.limits.seconds + job.limits.cpu:g} s"
-        raise UnavailableError("scanner.scan.time", message) from None
+        raw = await _talk(process, part, job)
+        # A kill right after its end would race with asyncio for its exit code.
+        return raw, await process.wait() == -signal.SIGSYS
     finally:
         if process.returncode is None:
             process.kill()
         await asyncio.shield(process.wait())
 
 
-async def _talk(process: asyncio.subprocess.Process, job: bytes) -> bytes:
-    if process.stdin is None or process.stdout is None:
+async def _talk(process: asyncio.subprocess.Process, part: str, job: bytes) -> bytes:
+    if process.stdin is None or process.stdout is None or process.stderr is None:
         raise UnavailableError("scanner.scan.ended", "the scanning process has no pipes")
     process.stdin.write(job)
     process.stdin.close()
-    raw = b""
-    while piece := await process.stdout.read(1 << 16):
-        raw += piece
-        if len(raw) > LARGEST_ANSWER:
-            return b""
-    await process.wait()  # a kill right after its end would race with asyncio for its exit code
+    raw, said = await asyncio.gather(
+        _whole(process, process.stdout, LARGEST_ANSWER), _whole(process, process.stderr, _LARGEST_TRACE)
+    )
+    for line in said.decode("utf-8", "replace").splitlines():
+        # Its words stand in the log as its words: it may be another's by now.
+        _log.warning("%s %d: %s", part, process.pid, "".join(one if one.isprintable() else "?" for one in line))
     return raw
+
+
+async def _whole(process: asyncio.subprocess.Process, stream: asyncio.StreamReader, most: int) -> bytes:
+    """All that comes; nothing where it is too much, and the process is ended."""
+    raw = b""
+    while piece := await stream.read(1 << 16):
+        raw += piece
+        if len(raw) > most:
+            process.kill()
+            return b""
+    return raw
+
+
+def _forbidden(doing: str) -> str:
+    return f"the process was ended for a system call that {doing} never makes: it did what another told it; see the log"

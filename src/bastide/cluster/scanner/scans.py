@@ -17,8 +17,8 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from bastide.cluster.gate.report import MOST_STATEMENTS, Failure, ImageReport
+from bastide.cluster.scanner.answer import Answer
 from bastide.cluster.scanner.fairness import Allowance, Turns
-from bastide.cluster.scanner.job import Answer
 from bastide.cluster.scanner.metrics import Metrics
 from bastide.cluster.scanner.scan import is_of_the_place
 from bastide.errors import BastideError, UnavailableError
