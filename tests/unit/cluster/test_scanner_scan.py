@@ -1,4 +1,3 @@
-import asyncio
 import gzip
 import json
 import os
@@ -12,13 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bastide.cluster.gate.report import MOST_MANIFESTS, ImageReport
 from bastide.cluster.gate.trusted import TrustedSigner
 from bastide.cluster.gate.verdict import judge_image
-from bastide.cluster.scanner import worker
-from bastide.cluster.scanner.answer import Answer
 from bastide.cluster.scanner.contents import contents
-from bastide.cluster.scanner.job import RegistryOptions, ScanJob
 from bastide.cluster.scanner.limits import ScanLimits
 from bastide.cluster.scanner.manifest import DOCKER_LIST, DOCKER_MANIFEST
-from bastide.cluster.scanner.process import remove_leftovers, run_job
 from bastide.cluster.scanner.read import read
 from bastide.cluster.scanner.referrers import ARTIFACT_TYPES, ENVELOPE_TYPE, statements_of
 from bastide.cluster.scanner.scan import Spent, is_of_the_place
@@ -32,7 +27,6 @@ from bastide.pods.images import ImageReference
 from bastide.pods.policy import SignerGate
 from bastide.sgx.types import MrEnclave, MrSigner, Svn
 from bastide.units import MIB
-from support.bounded import eventually, run_bounded
 from support.enclave_files import SEGMENTS, Elf, signed_intel_enclave
 from support.gate import trusted_tree
 from support.gramine_files import LIBPAL, manifest_text, signature
@@ -469,111 +463,3 @@ def test_statements_are_bounded(registry):
         envelopes = [_statement(registry, name, key=ec.generate_private_key(ec.SECP256R1())) for _ in range(number)]
         registry.attach(name, envelopes[0], PAYLOAD_TYPE, more=envelopes[1:])
     assert len(statements_of(repository(registry), name)) == 8
-
-
-# The process
-
-
-def _job(registry, name, **limits) -> ScanJob:
-    options = RegistryOptions(private=(f"http://{registry.host}",))
-    return ScanJob(image=registry.image(f"@{name}"), options=options, limits=ScanLimits(**limits))
-
-
-def test_a_job_passes_through_its_form(registry):
-    job = _job(registry, f"sha256:{'1' * 64}", seconds=5.0)
-    assert ScanJob.parse(job.build()) == job
-
-
-def test_a_process_does_the_job_and_leaves_nothing_on_the_disk(registry, tmp_path):
-    name = registry.put(_image(ENCLAVE))
-
-    async def done():
-        answer = await run_job(_job(registry, name), tmp_path)
-        assert answer.report is not None
-        assert len(answer.report.enclaves) == 1
-        assert answer.pulled > 0
-        assert not list(tmp_path.iterdir())
-
-    run_bounded(done)
-
-
-def test_a_process_that_waits_is_ended_when_its_task_is(registry, tmp_path):
-    name = registry.put(_image())
-    registry.answerer = lambda asked, exchange: exchange.drip(b"HTTP/1.1 200 OK" * 9, every=1) or True
-
-    async def done():
-        task = asyncio.ensure_future(run_job(_job(registry, name), tmp_path))
-        await eventually(lambda: bool(registry.asked), "the process asks the registry")
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert not list(tmp_path.iterdir())
-
-    run_bounded(done)
-
-
-def test_a_registry_that_is_silent_is_a_passing_failure(registry, tmp_path):
-    name = registry.put(_image())
-    registry.answerer = lambda asked, exchange: exchange.stop.wait(30) or True
-
-    async def done():
-        answer = await run_job(_job(registry, name, seconds=0.5), tmp_path)
-        assert answer.passing is not None
-        assert answer.passing.code == "scanner.http.slow"
-
-    run_bounded(done)
-
-
-def test_memory_and_processor_time_are_bounded_by_the_kernel(registry, tmp_path):
-    name = registry.put(_image(ENCLAVE + bytes(96 * MIB)))
-
-    async def done():
-        small = await run_job(_job(registry, name, memory=64 * MIB), tmp_path)
-        assert small.report is not None
-        assert small.report.failure.code == "scanner.scan.memory"
-        none = await run_job(_job(registry, name, cpu=0), tmp_path)
-        assert none.report is not None
-        assert none.report.failure.code == "scanner.scan.work"
-
-    run_bounded(done)
-
-
-def test_work_without_end_is_a_failure_of_the_image():
-    def endless(_):
-        raise worker.OutOfTime
-
-    name = f"sha256:{'1' * 64}"
-    answer = worker.answer(name, ScanLimits(), endless)
-    assert answer.report is not None
-    assert answer.report.failure.code == "scanner.scan.work"
-    assert Answer.parse(answer.build(), name).report == answer.report
-
-
-def test_a_fault_of_ours_is_a_failure_and_no_end(capsys):
-    def faulty(_):
-        raise KeyError("x")
-
-    assert worker.answer(f"sha256:{'1' * 64}", ScanLimits(), faulty).report.failure.code == "scanner.scan.fault"
-    assert "KeyError" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b"nonsense"])
-def test_no_answer_is_a_passing_failure(raw):
-    with pytest.raises(UnavailableError) as caught:
-        Answer.parse(raw, f"sha256:{'1' * 64}")
-    assert caught.value.code == "scanner.scan.ended"
-
-
-def test_an_answer_about_another_image_is_none(registry, tmp_path):
-    name = registry.put(_image())
-    raw = scan(repository(registry), name, tmp_path).build()
-    assert Answer.parse(raw, name).report is not None
-    with pytest.raises(UnavailableError):
-        Answer.parse(raw, f"sha256:{'1' * 64}")
-
-
-def test_folders_of_a_scanner_that_was_killed_are_removed(tmp_path):
-    (tmp_path / "bastide-scan-abc" / "blobs").mkdir(parents=True)
-    (tmp_path / "else").mkdir()
-    remove_leftovers(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["else"]

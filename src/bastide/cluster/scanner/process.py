@@ -89,16 +89,19 @@ async def _ask(part: str, job: bytes, folder: str, passed_on: tuple[str, ...]) -
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={name: os.environ[name] for name in passed_on if name in os.environ} | {"TMPDIR": folder},
+        env={name: os.environ[name] for name in passed_on if name in os.environ},
     )
     try:
         raw = await _talk(process, part, job)
         # A kill right after its end would race with asyncio for its exit code.
-        return raw, await process.wait() == -signal.SIGSYS
+        is_forbidden = await process.wait() == -signal.SIGSYS
     finally:
         if process.returncode is None:
             process.kill()
         await asyncio.shield(process.wait())
+    if is_forbidden:
+        _log.error("%s %d was ended by its filter of system calls: somebody else's code ran in it", part, process.pid)
+    return raw, is_forbidden
 
 
 async def _talk(process: asyncio.subprocess.Process, part: str, job: bytes) -> bytes:

@@ -34,26 +34,34 @@ def main() -> None:
 
     def task(spent: Spent) -> ImageReport:
         wire = job.options.wire()  # certificate authorities are read before the files are given up
-        _warm_up()
-        files = dict.fromkeys(readable(), _READ) | {folder: _FILL}
-        lock_in(files, pulling(), tcp=True, optional=job.unconfined, begin=lambda: None)
+        confine(folder, optional=job.unconfined)
         return fetch(job.repository(wire), job.digest, folder, job.limits, spent)
 
     work(job.digest, job.limits, task)
 
 
-def readable() -> tuple[Path, ...]:
+def confine(folder: Path, *, optional: bool) -> None:
+    """Lock this process in.
+
+    Args:
+        folder: that it fills.
+        optional: go on where there is no filter of system calls.
+
+    Raises:
+        UnavailableError: those of ``lock_in``.
+    """
+    with suppress(OSError):  # has the C library load what it asks name servers with
+        socket.getaddrinfo("localhost", None)
+    files = dict.fromkeys(_readable(), _READ) | {folder: _FILL}
+    lock_in(files, pulling(), tcp=True, optional=optional, begin=lambda: None)
+
+
+def _readable() -> tuple[Path, ...]:
     """Files that names, certificates and modules are looked up in; nothing of the pod or of a person's home."""
     paths = ssl.get_default_verify_paths()
     trusted = (paths.cafile, paths.capath, paths.openssl_cafile, paths.openssl_capath, *_CERTIFICATES)
     code = (*sys.path, *_LIBRARIES)
     return tuple(Path(one) for one in (*trusted, *code, *(f"/etc/{name}" for name in _NAMES)) if one)
-
-
-def _warm_up() -> None:
-    """Have the C library load what it asks name servers with."""
-    with suppress(OSError):
-        socket.getaddrinfo("localhost", None)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ def confine(folder: Path, *, optional: bool) -> None:
         UnavailableError: ``scanner.confine.folder``, and those of ``lock_in``.
     """
     load_everything()
+    tempfile.tempdir = str(folder)
     if seccomp.is_available():
         _require_unnamed_files(folder)
     lock_in({folder: _PUT_ASIDE}, reading(), tcp=False, optional=optional, begin=lambda: keep_threads(_STREAMS))
@@ -76,7 +77,6 @@ def load_everything() -> None:
         codecs.lookup(encoding)
     for algorithm in ("sha256", "sha512"):
         hashlib.new(algorithm).digest()
-    tempfile.gettempdir()
 
 
 def _require_unnamed_files(folder: Path) -> None:

@@ -6,7 +6,6 @@ Source: Linux arch/x86/entry/syscalls/syscall_64.tbl (numbers), man-pages sectio
 import fcntl
 import mmap
 import os
-import socket
 from typing import Final
 
 from bastide.cluster.scanner.confine.seccomp import Allowed, Only
@@ -45,6 +44,7 @@ ATTACKS: Final = _numbered("""
 """Calls that neither process has a use for, unless it may make them: whoever makes one has broken out."""
 
 _AT_EMPTY_PATH: Final = 0x1000
+_IPV4, _IPV6 = 2, 10
 _TCGETS, _FIONREAD, _FIONBIO, _FIOCLEX = 0x5401, 0x541B, 0x5421, 0x5451
 
 
@@ -66,7 +66,7 @@ def pulling() -> Allowed:
     """Calls of a process that asks registries and writes files; Landlock says which files."""
     rules = {"ioctl": Only(1, (_TCGETS, _FIOCLEX, _FIONREAD, _FIONBIO))}
     free = MEMORY_AND_OPEN_FILES | FILES_BY_NAME | CONVERSATION
-    internet = {CONVERSATION["socket"]: Only(0, (socket.AF_INET, socket.AF_INET6))}
+    internet = {CONVERSATION["socket"]: Only(0, (_IPV4, _IPV6))}
     return dict.fromkeys(free.values()) | internet | _by_value(rules)
 
 

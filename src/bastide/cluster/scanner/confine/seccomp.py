@@ -10,7 +10,7 @@ linux/audit.h; x86-64 ABI (the number of a call of the x32 ABI has bit 30 set).
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -55,7 +55,7 @@ Allowed = Mapping[int, Only | None]
 
 def is_available() -> bool:
     """Whether this kernel and this process can have a filter of ours."""
-    if platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
+    if os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
         return False
     action = ctypes.c_uint32(_KILL_PROCESS)
     try:
