@@ -20,6 +20,7 @@ from pathlib import Path
 from bastide.cluster.scanner.confine.linux import syscall
 
 SECRET = b"the scanner's token"
+PRCTL, PR_GET_DUMPABLE = 157, 3
 _PTRACE_SEIZE, _PTRACE, _PROCESS_VM_READV, _PRLIMIT = 0x4206, 101, 310, 302
 _CLONE, _IO_URING_SETUP, _MEMFD_CREATE, _PIDFD_OPEN, _EXECVE, _TGKILL = 56, 425, 319, 434, 59, 234
 

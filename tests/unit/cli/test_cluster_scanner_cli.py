@@ -1,12 +1,17 @@
 import base64
 import json
+from dataclasses import asdict
 
 import pytest
 
 from bastide.cli.cluster_scanner import command
 from bastide.cli.failures import EXIT_NO
-from bastide.errors import BastideError, ConfigError, ConflictError, MalformedError, PolicyError
+from bastide.cluster.scanner.confine import seccomp
+from bastide.cluster.scanner.confine.linux import PR_SET_DUMPABLE, prctl, syscall
+from bastide.cluster.scanner.confine.lock import available
+from bastide.errors import BastideError, ConfigError, ConflictError, MalformedError, PolicyError, UnavailableError
 from support.enclave_files import signed_intel_enclave
+from support.escapes import PR_GET_DUMPABLE, PRCTL
 from support.images import Member, layout, tar
 from support.registry import fake_registry
 
@@ -45,6 +50,22 @@ def test_one_image_is_shown_to_people(registry, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_holds_the_reader_is_said_and_required(registry, tmp_path, capsys, monkeypatch):
+    prctl(PR_SET_DUMPABLE, 1)
+    _, out = _run(capsys, *_once(registry, ":1", tmp_path))
+    assert f"read behind: {available()}" in out
+    assert syscall(PRCTL, PR_GET_DUMPABLE) == 0
+    asked = len(registry.asked)
+    monkeypatch.setattr(seccomp, "is_available", lambda: False)
+    with pytest.raises(UnavailableError) as caught:
+        _run(capsys, *_once(registry, ":1", tmp_path))
+    assert caught.value.code == "scanner.confine.calls"
+    assert len(registry.asked) == asked
+    code, out = _run(capsys, *_once(registry, ":1", tmp_path, "--allow-unconfined"))
+    assert code == 0
+    assert "no filter of system calls" in out
+
+
 def test_one_image_is_shown_to_programs(registry, tmp_path, capsys):
     code, out = _run(capsys, *_once(registry, ":1", tmp_path, "--json"))
     tree = json.loads(out)
@@ -52,6 +73,7 @@ def test_one_image_is_shown_to_programs(registry, tmp_path, capsys):
     assert tree["image"].endswith(f"@{IMAGE.manifest_digest}")
     assert tree["report"]["manifests"][0]["enclaves"][0]["path"] == "/app/e.signed.so"
     assert tree["pulledBytes"] > 0
+    assert tree["confinement"] == asdict(available())
     assert set(tree["seconds"]) == {"referrers", "pull", "search", "measure"}
 
 

@@ -4,7 +4,7 @@ import ctypes
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from bastide.cluster.scanner.confine.lock import Protections, available, lock_in
 from bastide.errors import UnavailableError
 from support import escapes
 from support.bounded import socket_folder
-from support.escapes import SECRET, Attempt, Target, outcome
+from support.escapes import PR_GET_DUMPABLE, PRCTL, SECRET, Attempt, Target, outcome
 
 pytestmark = pytest.mark.skipif(not available().calls, reason="this kernel has no filter of system calls for us")
 needs_landlock = pytest.mark.skipif(landlock.version() < landlock.SIGNALS_SINCE, reason="this kernel's Landlock is old")
+Confine = Callable[..., None]
 NOBODY = 65532
 HEADERS = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
 
@@ -271,6 +272,30 @@ def test_a_kernel_that_lacks_a_part_of_its_version_gets_an_older_one(target: Tar
     if landlock.version() < landlock.SIGNALS_SINCE:
         pytest.skip("this kernel's Landlock is older")
     assert outcome(confine, lambda: escapes.read_token(target)) == "EACCES"
+
+
+@pytest.mark.parametrize("confine", [reader.confine, puller.confine])
+def test_a_locked_process_has_hidden_its_memory_and_gains_no_privilege(target: Target, confine: Confine) -> None:
+    install = seccomp.install
+    dumpable: list[int] = []
+    status: list[int] = []
+
+    def noted(filter_: bytes) -> None:
+        """The kernel tells of it while it can still be asked."""
+        dumpable.append(syscall(PRCTL, PR_GET_DUMPABLE))
+        install(filter_)
+
+    def locked() -> None:
+        status.append(os.open("/proc/self/status", os.O_RDONLY))
+        seccomp.install = noted
+        confine(target.folder, optional=False)
+
+    def work() -> None:
+        words = re.findall(r"(NoNewPrivs|Seccomp):\t(\d)", os.read(status[0], 10_000).decode())
+        assert dict(words) == {"NoNewPrivs": "1", "Seccomp": "2"}
+        assert dumpable == [0]
+
+    assert outcome(locked, work) == "done"
 
 
 @pytest.mark.parametrize("attempt", [escapes.read_parents_memory_as_a_file, escapes.read_parents_memory])

@@ -13,19 +13,23 @@ import pytest
 
 from bastide.cluster.gate.report import ImageReport
 from bastide.cluster.resolving import Resolved, Unresolved
-from bastide.cluster.scanner.build import ScannerOptions, serve
+from bastide.cluster.scanner.build import ScannerOptions, run, serve
 from bastide.cluster.scanner.callers import AUDIENCE, service_account
+from bastide.cluster.scanner.confine import seccomp
+from bastide.cluster.scanner.confine.linux import PR_SET_DUMPABLE, prctl, syscall
+from bastide.cluster.scanner.confine.lock import available
 from bastide.cluster.scanner.job import RegistryOptions
 from bastide.cluster.scanner.metrics import Metrics
 from bastide.cluster.scanner.resolve import LARGEST_QUESTION, MOST_IMAGES, Question, Resolver
 from bastide.cluster.scanner.scans import Standing
 from bastide.cluster.scanner.secrets import PodSecrets
 from bastide.cluster.scanner_port import ScannerResolver
-from bastide.errors import MalformedError
+from bastide.errors import MalformedError, UnavailableError
 from bastide.web.tls import self_made
 from support.api_server import api_server
 from support.bounded import eventually, run_bounded
 from support.enclave_files import signed_intel_enclave
+from support.escapes import PR_GET_DUMPABLE, PRCTL
 from support.images import Member, layout, tar
 from support.registry import fake_registry
 
@@ -309,6 +313,19 @@ def test_admissions_own_client_gets_digests_and_a_report_appears(registry, tmp_p
         status, text = _http(f"{url}/metrics", certificate)
         assert status == 200
         assert b'bastide_scanner_scans_total{result="report"} 1.0' in text
+        protections = available()
+        assert f'bastide_scanner_confinement{{by="calls"}} {float(protections.calls)}' in text.decode()
+        assert f'bastide_scanner_confinement{{by="landlock"}} {float(protections.landlock)}' in text.decode()
+
+
+def test_the_scanner_hides_its_memory_and_asks_for_a_filter_before_anything_else(monkeypatch):
+    monkeypatch.setattr(seccomp, "is_available", lambda: False)
+    options = ScannerOptions(registries=RegistryOptions(public=("*",)), callers=(CALLER,), port=0)
+    prctl(PR_SET_DUMPABLE, 1)
+    with pytest.raises(UnavailableError) as caught:
+        run(None, options, chance=lambda: 0.0)
+    assert caught.value.code == "scanner.confine.calls"
+    assert syscall(PRCTL, PR_GET_DUMPABLE) == 0
 
 
 def test_nobody_asks_without_a_token_of_a_caller(registry, tmp_path):
