@@ -91,7 +91,7 @@ def signal_a_thread_of_the_parent(target: Target) -> None:
 
 def signal_parent_by_a_file(target: Target) -> None:
     """Whoever owns a descriptor may be sent signals by it."""
-    fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, target.parent)
+    fcntl.fcntl(2, fcntl.F_SETOWN, target.parent)
 
 
 def take_hold_of_parent(target: Target) -> None:

@@ -116,7 +116,7 @@ def _without(module: object, name: str, value: object) -> None:
     setattr(module, name, lambda: value)
 
 
-def _with_filter_only(folder: Path) -> None:
+def _with_filter_only(folder: Path, **_: bool) -> None:
     _without(landlock, "version", 0)
     reader.confine(folder, optional=False)
 
@@ -155,6 +155,21 @@ def test_landlock_alone_keeps_files_tcp_and_other_processes_out_of_reach(target:
 
 
 @needs_landlock
+def test_landlock_alone_gives_up_new_privileges_too(target: Target) -> None:
+    """Without that only somebody privileged may use it at all."""
+    status: list[int] = []
+
+    def locked() -> None:
+        status.append(os.open("/proc/self/status", os.O_RDONLY))
+        _with_landlock_only(target.folder)
+
+    def work() -> None:
+        assert b"NoNewPrivs:\t1" in os.read(status[0], 10_000)
+
+    assert outcome(locked, work) == "done"
+
+
+@needs_landlock
 @pytest.mark.parametrize("attempt", PULLING, ids=lambda one: one.__name__)
 def test_a_puller_can_do_none_of_it(target: Target, attempt: Attempt) -> None:
     assert outcome(lambda: _as_puller(target.folder), lambda: attempt(target)) == PULLING[attempt]
@@ -181,7 +196,7 @@ def test_a_reader_puts_files_without_a_name_aside(target: Target) -> None:
             assert aside.seek(0) == 0
             assert aside.read() == b"x" * 100
 
-    for confine in (reader.confine, lambda folder, **_: _with_filter_only(folder)):
+    for confine in (reader.confine, _with_filter_only):
         assert outcome(lambda confine=confine: confine(target.folder, optional=False), work) == "done"
     assert not list(target.folder.iterdir())
 
@@ -274,7 +289,7 @@ def test_a_kernel_that_lacks_a_part_of_its_version_gets_an_older_one(target: Tar
     assert outcome(confine, lambda: escapes.read_token(target)) == "EACCES"
 
 
-@pytest.mark.parametrize("confine", [reader.confine, puller.confine])
+@pytest.mark.parametrize("confine", [reader.confine, puller.confine, _with_filter_only])
 def test_a_locked_process_has_hidden_its_memory_and_gains_no_privilege(target: Target, confine: Confine) -> None:
     install = seccomp.install
     dumpable: list[int] = []

@@ -22,12 +22,14 @@ from bastide.cluster.scanner.limits import ScanLimits
 from bastide.cluster.scanner.process import remove_leftovers, run_job
 from bastide.cluster.scanner.read_job import ReadJob
 from bastide.errors import MalformedError, UnavailableError
+from bastide.pods.images import ImageReference
 from bastide.units import MIB
+from bastide.web.tls import CERTIFICATE_FILE
 from support.bounded import eventually, run_bounded
 from support.enclave_files import signed_intel_enclave
 from support.escapes import SECRET
 from support.images import Layout, Member, digest, layout, tar
-from support.registry import fake_registry, repository
+from support.registry import REPOSITORY, fake_registry, repository, tls_pair
 from support.scanning import scan
 from support.vectors import ROOT
 
@@ -188,6 +190,22 @@ def test_a_locked_process_reads_what_an_unlocked_one_does(registry, tmp_path, ca
 
     run_bounded(done, seconds=60)
     assert not caplog.records
+
+
+def test_a_locked_puller_asks_by_name_and_over_tls(tmp_path):
+    server, _ = tls_pair(tmp_path, "localhost")
+    (tmp_path / "work").mkdir()
+    with fake_registry(server) as registry:
+        host = f"localhost:{registry.port}"
+        options = RegistryOptions(private=(host,), ca_file=str(tmp_path / CERTIFICATE_FILE))
+        name = registry.put(_image(ENCLAVE))
+        job = ScanJob(image=ImageReference.parse(f"{host}/{REPOSITORY}@{name}"), options=options)
+
+        async def done():
+            answer = await run_job(job, tmp_path / "work")
+            assert len(answer.report.enclaves) == 1
+
+        run_bounded(done, seconds=60)
 
 
 # Code of somebody else in these processes

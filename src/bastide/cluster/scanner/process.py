@@ -100,7 +100,7 @@ async def _ask(part: str, job: bytes, folder: str, passed_on: tuple[str, ...]) -
             process.kill()
         await asyncio.shield(process.wait())
     if is_forbidden:
-        _log.error("%s %d was ended by its filter of system calls: somebody else's code ran in it", part, process.pid)
+        _log.error("%s %d was ended by its filter of system calls: take what it was given for an attack", part, process.pid)
     return raw, is_forbidden
 
 
@@ -130,4 +130,4 @@ async def _whole(process: asyncio.subprocess.Process, stream: asyncio.StreamRead
 
 
 def _forbidden(doing: str) -> str:
-    return f"the process was ended for a system call that {doing} never makes: it did what another told it; see the log"
+    return f"the process was ended for a system call that {doing} never makes: take what it was given for an attack"
