@@ -301,7 +301,7 @@ def test_who_takes_over_the_reader_and_shows_it_ends_it_and_the_image_fails(
 ):
     take_over("reader", f"said(escapes.{attempt})")
     assert _told(registry, tmp_path).startswith("scanner.scan.forbidden")
-    assert "ended by its filter" in caplog.text
+    assert "was ended by its filter of calls" in caplog.text
 
 
 @needs_filter

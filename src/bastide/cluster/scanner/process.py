@@ -100,7 +100,7 @@ async def _ask(part: str, job: bytes, folder: str, passed_on: tuple[str, ...]) -
             process.kill()
         await asyncio.shield(process.wait())
     if is_forbidden:
-        _log.error("%s %d was ended by its filter of system calls: take what it was given for an attack", part, process.pid)
+        _log.error("%s %d was ended by its filter of calls: take what it was given for an attack", part, process.pid)
     return raw, is_forbidden
 
 
