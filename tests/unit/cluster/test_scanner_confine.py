@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -313,6 +314,34 @@ def test_a_locked_process_has_hidden_its_memory_and_gains_no_privilege(target: T
     assert outcome(locked, work) == "done"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody without rights")
+@pytest.mark.parametrize("confine", [reader.confine, puller.confine, _with_filter_only])
+def test_it_takes_no_right_to_be_locked_in(target: Target, confine: Confine) -> None:
+    """As in the pod: no capability, and another user than root."""
+    with socket_folder() as outside:
+        folder = outside / "scan"
+        folder.mkdir()
+        for path in (outside, folder):
+            os.chown(path, NOBODY, NOBODY)
+        (outside / "token").write_bytes(SECRET)
+        (outside / "token").chmod(0o644)
+        owned = replace(target, folder=folder, token=outside / "token")
+
+        def locked() -> None:
+            reader.load_everything()  # of a Python that only root may read, here
+            _become_nobody()
+            confine(folder, optional=False)
+
+        assert outcome(locked, lambda: escapes.read_token(owned)) in ("EPERM", "EACCES")
+        assert outcome(_become_nobody, lambda: escapes.read_token(owned)) == "done"
+
+
+def _become_nobody() -> None:
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
 @pytest.mark.parametrize("attempt", [escapes.read_parents_memory_as_a_file, escapes.read_parents_memory])
 @pytest.mark.parametrize("hidden", [False, True])
 def test_memory_that_is_hidden_is_not_read_by_the_same_user(target: Target, attempt: Attempt, hidden: bool) -> None:
@@ -321,23 +350,17 @@ def test_memory_that_is_hidden_is_not_read_by_the_same_user(target: Target, atte
         pytest.skip("needs root, to become somebody without rights")
 
     def become_nobody() -> None:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+        _become_nobody()
         prctl(PR_SET_DUMPABLE, 1)  # as after a program was started; Yama, where it is, is not what is tested
         if hidden:
             hide_memory()
 
     def from_a_child() -> None:
         parent = os.getpid()
-        found = outcome(lambda: None, lambda: attempt(_of(target, parent)))
+        found = outcome(lambda: None, lambda: attempt(replace(target, parent=parent)))
         assert found == ("done" if not hidden else "EACCES" if "file" in attempt.__name__ else "EPERM"), found
 
     assert outcome(become_nobody, from_a_child) == "done"
-
-
-def _of(target: Target, parent: int) -> Target:
-    return Target(target.folder, target.token, target.ports, target.unix, target.memory, parent)
 
 
 def test_without_a_filter_nothing_is_read_unless_that_was_chosen(target: Target) -> None:

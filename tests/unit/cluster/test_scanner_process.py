@@ -34,6 +34,8 @@ from support.scanning import scan
 from support.vectors import ROOT
 
 ENCLAVE = signed_intel_enclave()
+SECONDS = 100
+"""For two processes to start, on a machine that has other things to do."""
 needs_filter = pytest.mark.skipif(not available().calls, reason="this kernel has no filter of system calls for us")
 
 
@@ -68,7 +70,7 @@ def test_a_process_does_the_job_and_leaves_nothing_on_the_disk(registry, tmp_pat
         assert answer.pulled > 0
         assert not list(tmp_path.iterdir())
 
-    run_bounded(done)
+    run_bounded(done, seconds=SECONDS)
 
 
 def test_a_process_that_waits_is_ended_when_its_task_is(registry, tmp_path):
@@ -77,13 +79,13 @@ def test_a_process_that_waits_is_ended_when_its_task_is(registry, tmp_path):
 
     async def done():
         task = asyncio.ensure_future(run_job(_job(registry, name), tmp_path))
-        await eventually(lambda: bool(registry.asked), "the process asks the registry")
+        await eventually(lambda: bool(registry.asked), "the process asks the registry", seconds=60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert not list(tmp_path.iterdir())
 
-    run_bounded(done)
+    run_bounded(done, seconds=SECONDS)
 
 
 def test_a_registry_that_is_silent_is_a_passing_failure(registry, tmp_path):
@@ -95,7 +97,7 @@ def test_a_registry_that_is_silent_is_a_passing_failure(registry, tmp_path):
         assert answer.passing is not None
         assert answer.passing.code == "scanner.http.slow"
 
-    run_bounded(done)
+    run_bounded(done, seconds=SECONDS)
 
 
 def test_memory_and_processor_time_are_bounded_by_the_kernel(registry, tmp_path):
@@ -109,7 +111,7 @@ def test_memory_and_processor_time_are_bounded_by_the_kernel(registry, tmp_path)
         assert none.report is not None
         assert none.report.failure.code == "scanner.scan.work"
 
-    run_bounded(done, seconds=60)
+    run_bounded(done, seconds=SECONDS)
 
 
 # What is read behind the lock is what is read without it
@@ -188,7 +190,7 @@ def test_a_locked_process_reads_what_an_unlocked_one_does(registry, tmp_path, ca
         answer = await run_job(_job(registry, name), tmp_path)
         assert replace(answer.report, scanned_at=expected.scanned_at) == expected
 
-    run_bounded(done, seconds=60)
+    run_bounded(done, seconds=SECONDS)
     assert not caplog.records
 
 
@@ -205,7 +207,7 @@ def test_a_locked_puller_asks_by_name_and_over_tls(tmp_path):
             answer = await run_job(job, tmp_path / "work")
             assert len(answer.report.enclaves) == 1
 
-        run_bounded(done, seconds=60)
+        run_bounded(done, seconds=SECONDS)
 
 
 # Code of somebody else in these processes
@@ -270,7 +272,7 @@ def _told(registry, tmp_path) -> str:
         assert not answer.report.enclaves
         found.append(f"{answer.report.failure.code} {answer.report.failure.message}")
 
-    run_bounded(done, seconds=60)
+    run_bounded(done, seconds=SECONDS)
     return found[0]
 
 
@@ -319,15 +321,16 @@ def test_a_fault_behind_the_lock_is_told_with_its_place(registry, tmp_path, take
     assert "in taken" in caplog.text
 
 
-def test_words_of_a_process_are_bounded_and_cannot_pose_as_the_scanners(registry, tmp_path, take_over, caplog):
+def test_words_of_a_process_cannot_pose_as_the_scanners(registry, tmp_path, take_over, caplog):
     take_over("reader", r"sys.stderr.write('\x1b[2J\n2026-11-30 INFO all is well\n'); {}['x']")
     _told(registry, tmp_path)
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0].endswith(": ?[2J")
     assert all(line.startswith("reader ") for line in lines)
-    take_over_again = "sys.stderr.write('x' * (1 << 20)); sys.stderr.flush(); sys.exit()"
-    (tmp_path / "work").rmdir()
-    take_over("reader", take_over_again)
+
+
+def test_a_process_that_floods_the_log_is_ended(registry, tmp_path, take_over):
+    take_over("reader", "sys.stderr.write('x' * (1 << 20)); sys.stderr.flush(); {}['x']")
     with pytest.raises(UnavailableError) as caught:
         _told(registry, tmp_path)
     assert caught.value.code == "scanner.scan.ended"

@@ -304,9 +304,9 @@ def test_admissions_own_client_gets_digests_and_a_report_appears(registry, tmp_p
             missing = found[images[1]]
             assert isinstance(missing, Unresolved)
             assert (missing.code, missing.permanent) == ("scanner.registry.missing", True)
-            await eventually(lambda: bool(cluster.objects), "the report is there", seconds=20)
+            await eventually(lambda: bool(cluster.objects), "the report is there", seconds=60)
 
-        run_bounded(ask, seconds=40)
+        run_bounded(ask, seconds=90)
         (tree,) = cluster.objects.values()
         report = ImageReport.parse(tree)
         assert [enclave.path for enclave in report.enclaves] == ["/app/e.signed.so"]
