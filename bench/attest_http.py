@@ -124,7 +124,7 @@ async def _attest(folder: Path, algorithm: str, store: str) -> None:
         key = folder / "key"
         key.touch(0o600)
         key.write_bytes(secrets.token_bytes(32))
-        database = SharedDatabase(url=DatabaseUrl.parse(store), key_file=key)
+        database = SharedDatabase(url=DatabaseUrl.parse(store), key_files=(key,))
     options = ServerOptions(
         host="127.0.0.1",
         port=0,

@@ -33,7 +33,7 @@ from bastide.attest.tenants import TenantConfig
 from bastide.attest.verifiers import SharedVerifier, Verifiers
 from bastide.checks import Check
 from bastide.dcap import PreparedCollateral, Verdict
-from bastide.errors import PolicyError
+from bastide.errors import PolicyError, UnavailableError
 from bastide.policy.evaluate import STEP_BUDGET
 from bastide.policy.syntax import SectionKind
 from bastide.sgx.quote import TEE_SGX, Quote, QuoteParts
@@ -124,7 +124,8 @@ class Judge:
 
         Raises:
             MalformedError: ``quote.*``: evidence that is none.
-            UnavailableError: ``collateral.upstream.*``.
+            UnavailableError: ``collateral.*``: there is none in force, or it cannot be had; that says nothing of the
+                evidence, so it is no refusal.
         """
         quote = Quote.parse(case.request.quote)
         report = quote.report_body  # refuses a TD's quote
@@ -137,6 +138,7 @@ class Judge:
         if found is None:
             by = _no_collateral(self._collateral.absence(quote), baseline)
             return self._judged(case, _refused(INVALID_PARAMETER, by), None)
+        _require_in_force(found, case.now)
         verifier = self._verifiers.of(found, self._config.profile.appraisal(baseline))
         verdict = verifier.verify(quote, case.now)
         return self._judged(case, self._concluded(case, report, verifier, verdict, steps=STEP_BUDGET), found)
@@ -198,6 +200,17 @@ class Judge:
         if self._config.profile is Profile.STRICT:
             return None
         return baseline_of(active.document.policy, report, default=self._config.baseline)
+
+
+def _require_in_force(collateral: PreparedCollateral, now: datetime) -> None:
+    start = max(period.start for period in collateral.periods)
+    end = min(period.end for period in collateral.periods)
+    if not start <= now < end:
+        raise UnavailableError(
+            "collateral.out-of-force",
+            f"the collateral for this platform is in force from {start.isoformat()} to {end.isoformat()} only",
+            hint="the service's operator has to provide newer collateral",
+        )
 
 
 def _refused(code: str, by: Check) -> Refused:

@@ -174,6 +174,9 @@ class Store(Protocol):
     async def checkpoints(self, tenant: str) -> tuple[Checkpoint, ...]:
         """A tenant's checkpoints, by writer and number."""
 
+    async def probe(self) -> None:
+        """Return if a commit could be kept now, as far as that can be told cheaply."""
+
     async def close(self) -> None:
         """Let go of files and connections; a second call does nothing."""
 
@@ -190,7 +193,8 @@ class CollateralSource(Protocol):
             number: take only collateral of this tcbEvaluationDataNumber; None for the best there is.
 
         Raises:
-            UnavailableError: ``collateral.upstream.*``: there may be some, and it cannot be had now.
+            UnavailableError: ``collateral.upstream.*``: there may be some, and it cannot be had now;
+                ``collateral.directory.empty``: there is none for any platform.
         """
 
     def at_hand(self, parts: QuoteParts, at: datetime) -> PreparedCollateral | None:

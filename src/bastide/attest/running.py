@@ -177,14 +177,22 @@ class Service:
             await self._store.commit(points)
         self._checked.update({head.tenant: head.seq for head in fresh})
 
-    def not_ready(self, now: datetime) -> tuple[str, ...]:
-        """Why this process should get no requests; empty when it should."""
+    def lacks_collateral(self, now: datetime) -> str:
+        """Why nothing can be attested for want of collateral; empty when something can."""
         bundles = self.collateral.bundles
         if not bundles:
-            return () if self.collateral.lack is None else (self.collateral.lack,)
+            return self.collateral.lack or ""
         if not any(bundle.start <= now < bundle.end for bundle in bundles):
-            return (f"all collateral has run out, the last at {max(bundle.end for bundle in bundles).isoformat()}",)
-        return ()
+            return f"all collateral has run out, the last at {max(bundle.end for bundle in bundles).isoformat()}"
+        return ""
+
+    async def probe_store(self) -> None:
+        """Return if decisions can be recorded.
+
+        Raises:
+            UnavailableError: ``store.unavailable``.
+        """
+        await self._store.probe()
 
     def collateral_age(self, now: datetime) -> timedelta | None:
         """Since when the newest collateral is in force; None when there is none."""

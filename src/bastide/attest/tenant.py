@@ -97,8 +97,8 @@ class Tenant:
 
         Raises:
             MalformedError: ``policy.*`` of the draft, ``quote.*``: evidence that is none.
-            UnavailableError: the decision could not be recorded, so nobody may act on it; or collateral cannot be had
-                now, so there is none.
+            UnavailableError: the decision could not be recorded, so nobody may act on it; or there is no collateral in
+                force now, so there is none.
         """
         active = await self.policies.policy(kind) if draft is None else _draft(draft)
         now = self.around.clock()

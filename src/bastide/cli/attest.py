@@ -17,6 +17,8 @@ from bastide.attest.ports import Store
 from bastide.attest.store.databaseurl import DatabaseUrl
 from bastide.attest.store.opening import SharedDatabase, open_shared
 from bastide.attest.store.sqlite import SqliteStore
+from bastide.cli.attest_options import DATABASE, KEY_FILES, shared_database
+from bastide.cli.attest_reseal import reseal
 from bastide.cli.failures import EXIT_NO
 from bastide.errors import ConfigError
 from bastide.pki.chain import INTEL_ROOT, TrustAnchor
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 _STORE = "attest.sqlite"
 _PATH = click.Path(path_type=Path)
 _LARGEST_FILE = 1 << 20
-_DATABASE = click.option("--database", metavar="URL", help="postgresql://... that replicas share, instead of a file.")
-_KEY_FILE = click.option("--key-file", metavar="FILE", type=_PATH, help="32 bytes (or base64) that seal its keys.")
 
 
 @click.group()
@@ -44,8 +44,8 @@ def group() -> None:
 @click.option("--collateral", metavar="DIR|URL", help="Directory of bundles, watched, or https URL of a PCS or PCCS.")
 @click.option("--collateral-root-crl", metavar="URL", help="The root CA's CRL, for a PCS; a PCCS has it itself.")
 @click.option("--collateral-ca-cert", metavar="FILE", type=_PATH, help="Certificate authorities of that URL, PEM.")
-@_DATABASE
-@_KEY_FILE
+@DATABASE
+@KEY_FILES
 @click.option("--public-url", metavar="URL", help="URL that clients use: the issuer of all tokens.")
 @click.option("--tenant", "tenants", metavar="NAME=FILE", multiple=True, help="A tenant (TOML; empty: defaults).")
 @click.option("--tls-cert", metavar="FILE", type=_PATH, help="Certificate chain, PEM; read again when it changes.")
@@ -59,7 +59,7 @@ def serve(
     collateral_root_crl: str | None,
     collateral_ca_cert: Path | None,
     database: str | None,
-    key_file: Path | None,
+    key_files: tuple[Path, ...],
     public_url: str | None,
     tenants: tuple[str, ...],
     tls_cert: Path | None,
@@ -89,7 +89,7 @@ def serve(
         port=port,
         data=data,
         collateral=found,
-        database=_shared(database, key_file),
+        database=shared_database(database, key_files),
         public_url=public_url,
         tenants=_tenants(tenants),
         tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
@@ -100,6 +100,9 @@ def serve(
     server.run(options, lambda told: _started(told.url, told.certificate, root))
 
 
+group.add_command(reseal)
+
+
 @group.group()
 def audit() -> None:
     """The log of every decision and administrative act."""
@@ -108,7 +111,7 @@ def audit() -> None:
 @audit.command()
 @click.argument("file", metavar="[EXPORT]", type=_PATH, required=False)
 @click.option("--data", metavar="DIR", type=_PATH, help="Data directory of the service, instead of an export.")
-@_DATABASE
+@DATABASE
 @click.option("--tenant", metavar="NAME", default="default", show_default=True, help="Whose log, without an export.")
 @click.option("--checkpoint", "checkpoints", metavar="FILE", type=_PATH, multiple=True, help="One kept elsewhere.")
 @click.option("--jwks", metavar="FILE", type=_PATH, help="The tenant's key set, kept elsewhere.")
@@ -141,14 +144,14 @@ def verify(
 
 @audit.command("export")
 @click.option("--data", metavar="DIR", type=_PATH, help="Data directory of the service.")
-@_DATABASE
-@_KEY_FILE
+@DATABASE
+@KEY_FILES
 @click.option("--tenant", metavar="NAME", default="default", show_default=True, help="Whose log.")
-def export_(data: Path | None, database: str | None, key_file: Path | None, tenant: str) -> None:
+def export_(data: Path | None, database: str | None, key_files: tuple[Path, ...], tenant: str) -> None:
     """Write the log as JSON lines on standard output, with a fresh signed checkpoint at the end of each chain."""
     if (data is None) == (database is None):
         raise ConfigError("attest.audit.source", "expected either --data DIR or --database URL")
-    asyncio.run(_export(data, _shared(database, key_file), tenant))
+    asyncio.run(_export(data, shared_database(database, key_files), tenant))
 
 
 async def _export(data: Path | None, database: SharedDatabase | None, tenant: str) -> None:
@@ -197,17 +200,8 @@ async def _open(data: Path | None, database: SharedDatabase | None) -> Store:
     return await SqliteStore.open(file)
 
 
-def _shared(database: str | None, key_file: Path | None) -> SharedDatabase | None:
-    """The database that the options name, if they name one, for who needs its private keys."""
-    if (database is None) != (key_file is None):
-        raise ConfigError("attest.database", "expected both --database and --key-file, or neither")
-    if database is None:
-        return None
-    return SharedDatabase(url=DatabaseUrl.parse(database), key_file=key_file)
-
-
 def _read_only(database: str | None) -> SharedDatabase | None:
-    return None if database is None else SharedDatabase(url=DatabaseUrl.parse(database), key_file=None)
+    return None if database is None else SharedDatabase(url=DatabaseUrl.parse(database))
 
 
 def _print_reports(reports: Sequence[ChainReport], *, as_json: bool) -> None:

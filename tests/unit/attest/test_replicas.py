@@ -2,110 +2,36 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bastide.attest.activepolicy import FRESH_SECONDS
 from bastide.attest.auditfile import verify_store
-from bastide.attest.collateral.directory import CollateralDirectory
-from bastide.attest.http.app import App
 from bastide.attest.keys import KeySchedule
 from bastide.attest.ports import PolicyRecord
-from bastide.attest.running import KEYS_SECONDS, Service
-from bastide.attest.store.databaseurl import DatabaseUrl
+from bastide.attest.running import KEYS_SECONDS
 from bastide.attest.store.postgres import PostgresStore
-from bastide.attest.store.sealing import KeySeal
-from bastide.attest.tenants import Kind, Mode, TenantConfig
+from bastide.attest.tenants import Kind, Mode
 from bastide.errors import ConfigError
-from bastide.pki.chain import TrustAnchor
 from bastide.token.jose import verify
 from bastide.token.jwks import Jwks
-from support import sgx_values
-from support.attest_app import Client, admin_rule
-from support.attest_server import admin_token, live_world, write_bundle
+from support.attest_app import Client
+from support.attest_server import admin_token, live_world
 from support.evidence import world
-from support.postgres import fresh_database
+from support.replicas import ATTEST, URL, Replicas, quote, shown, tenant, turn
 from support.signers import policy_payload, policy_signer, unsigned
 from support.tokens import NOW
 
-URL = "https://attest.example.org/simulation"
 DENY = 'version=1.0;authorizationrules{c:[type=="x-ms-sgx-svn"] => deny();};'
 POLICY = "/simulation/policies/SgxEnclave"
-ATTEST = "/simulation/attest/SgxEnclave"
 DAY = timedelta(days=1)
-
-
-@dataclass
-class Now:
-    """A clock that is put forward by hand."""
-
-    at: datetime = NOW
-
-    def __call__(self) -> datetime:
-        return self.at
-
-
-class Replicas:
-    """As many services on one database as a test wants."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.clock = Now()
-        self.url: DatabaseUrl = fresh_database()
-        write_bundle(folder / "live", world().collateral)
-
-    def run(
-        self, work: Callable[..., Awaitable[Any]], config: TenantConfig, *, many: int = 2, start: bool = True
-    ) -> None:
-        async def go() -> None:
-            services = [await self.service(config, f"replica-{number}") for number in range(many)]
-            try:
-                if start:
-                    await asyncio.gather(*(service.start() for service in services))
-                await work(*(Client(App(service), service) for service in services))
-            finally:
-                for service in services:
-                    await service.close()
-
-        asyncio.run(go())
-
-    async def service(self, config: TenantConfig, writer: str, root: TrustAnchor | None = None) -> Service:
-        trusted = root or world().root
-        return Service(
-            [config],
-            store=await PostgresStore.open(self.url, KeySeal(bytes(32))),
-            collateral=CollateralDirectory(self.folder, trusted),
-            root=trusted,
-            clock=self.clock,
-            writer=writer,
-        )
 
 
 @pytest.fixture
 def replicas(tmp_path: Path) -> Replicas:
     return Replicas(tmp_path)
-
-
-def tenant(**changes: Any) -> TenantConfig:
-    return TenantConfig(name="default", issuer=URL, **{"admins": (admin_rule(),), **changes})
-
-
-def quote() -> bytes:
-    return world().quote(sgx_values.report_body()).build()
-
-
-async def shown(client: Client) -> list[str]:
-    """The ids of the keys in the key set."""
-    return [key["kid"] for key in (await client.send("GET", "/simulation/certs")).json["keys"]]
-
-
-async def turn(*clients: Client) -> None:
-    await asyncio.gather(*(client.service.desks["default"].tenant.turn_keys() for client in clients))
 
 
 def test_replicas_that_start_at_once_make_one_key_and_each_verifies_the_others_tokens(replicas: Replicas) -> None:

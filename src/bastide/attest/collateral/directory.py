@@ -60,7 +60,15 @@ class CollateralDirectory:
         return dict(self._faults)
 
     def find(self, quote: Quote, at: datetime, *, number: int | None = None) -> PreparedCollateral | None:
-        """See ``CollateralSource``."""
+        """See ``CollateralSource``.
+
+        Raises:
+            UnavailableError: ``collateral.directory.empty``: there is nothing to judge anybody with.
+        """
+        if not self.bundles:
+            raise UnavailableError(
+                "collateral.directory.empty", self.lack, hint="the service's operator has to provide it"
+            )
         return self._catalogue.find(quote, at, number=number)
 
     def at_hand(self, parts: QuoteParts, at: datetime) -> PreparedCollateral | None:
@@ -73,7 +81,7 @@ class CollateralDirectory:
         return f"none that fits its PCK certificate (certification data SHA-256 {chain[:16]}...)"
 
     @property
-    def lack(self) -> str | None:
+    def lack(self) -> str:
         """Why having no bundle means not being ready: nothing comes of itself."""
         return "there is no collateral that can be used"
 

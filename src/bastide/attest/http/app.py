@@ -22,6 +22,7 @@ from bastide.attest.http.paths import base_of, resolve
 from bastide.attest.running import Service
 from bastide.attest.tenants import DEFAULT_TENANT
 from bastide.errors import BastideError, MalformedError
+from bastide.web.readiness import Check, Readiness, SlowCheck
 
 SERVICE_VERSION = f"bastide-{__version__}"
 _REQUEST_ID_BYTES = 16
@@ -47,6 +48,8 @@ class App:
         self._base = base_of(service.desks[DEFAULT_TENANT].config.issuer)
         self._others = frozenset(service.desks) - {DEFAULT_TENANT}
         self.metrics = Metrics(service)
+        checks: dict[str, Check] = {"database": SlowCheck(service.probe_store), "collateral": self._lacks_collateral}
+        self._readiness = Readiness(checks)
         self._openapi = msgspec.json.encode(document(service.desks[DEFAULT_TENANT].config.issuer, SERVICE_VERSION))
         self._router = Router(
             routes=[
@@ -78,7 +81,7 @@ class App:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, track: _Track) -> None:
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        own = self._operations(raw_path)
+        own = await self._operations(raw_path, scope.get("query_string", b""))
         if own is not None:
             track.call = "operations"
             await own(scope, receive, send)
@@ -98,21 +101,24 @@ class App:
         put_call(inner, call)
         await self._router(inner, receive, send)
 
-    def _operations(self, path: bytes) -> Response | None:
+    async def _operations(self, path: bytes, query: bytes) -> Response | None:
         """Answers that belong to no tenant."""
-        match path:
-            case b"/healthz":
+        match path.split(b"/"):
+            case [b"", b"healthz"]:
                 return answer({"status": "ok"})
-            case b"/readyz":
-                why = self._service.not_ready(self._service.clock())
-                response = answer({"status": "not ready" if why else "ready", "reasons": list(why)})
-                response.status_code = 503 if why else 200
-                return response
-            case b"/metrics":
+            case [b"", b"readyz", *_]:
+                page = await self._readiness.page(path.decode("latin-1"), query.decode("latin-1"))
+                return Response(
+                    page.body, page.status, {"Cache-Control": "no-store", "Content-Type": page.content_type}
+                )
+            case [b"", b"metrics"]:
                 return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
-            case b"/openapi.json":
+            case [b"", b"openapi.json"]:
                 return Response(self._openapi, media_type="application/json")
         return None
+
+    async def _lacks_collateral(self) -> str:
+        return self._service.lacks_collateral(self._service.clock())
 
     def _told(self, error: Exception, track: _Track) -> ApiError:
         """The answer for whatever went wrong."""

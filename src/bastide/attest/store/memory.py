@@ -79,6 +79,9 @@ class MemoryStore:
         """See the port."""
         return tuple(point for key, point in sorted(self._checkpoints.items()) if key[0] == tenant)
 
+    async def probe(self) -> None:
+        """It always can."""
+
     async def close(self) -> None:
         """Nothing to let go of."""
 

@@ -5,11 +5,14 @@ import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bastide.attest.ports import Store
 from bastide.attest.store.databaseurl import DatabaseUrl
-from bastide.attest.store.sealing import read_key_file
+from bastide.attest.store.sealing import read_key_files
 from bastide.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bastide.attest.store.postgres import PostgresStore
 
 REPLICA_FILE = "replica"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -22,14 +25,15 @@ class SharedDatabase:
 
     Attributes:
         url: where.
-        key_file: file with the key for private keys; None to read the audit log only.
+        key_files: files with the keys for private keys, of which one seals them and the others may come or go; none to
+            read the audit log only.
     """
 
     url: DatabaseUrl
-    key_file: Path | None
+    key_files: tuple[Path, ...] = ()
 
 
-async def open_shared(database: SharedDatabase) -> Store:
+async def open_shared(database: SharedDatabase) -> "PostgresStore":
     """The store in a shared database.
 
     Raises:
@@ -41,7 +45,7 @@ async def open_shared(database: SharedDatabase) -> Store:
     except ModuleNotFoundError as error:
         message = f"a shared database needs {error.name}, which is not installed"
         raise ConfigError("attest.extra", message, hint="install bastide[postgres]") from error
-    seal = None if database.key_file is None else read_key_file(database.key_file)
+    seal = read_key_files(database.key_files) if database.key_files else None
     return await PostgresStore.open(database.url, seal)
 
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import asyncpg
 
@@ -21,11 +22,11 @@ from bastide.attest.ports import (
     ChainHead,
     Checkpoint,
     KeyRecord,
-    Setting,
     Write,
 )
 from bastide.attest.store.databaseurl import DatabaseUrl
 from bastide.attest.store.postgres_migrations import check_version, migrate
+from bastide.attest.store.postgres_seal import SEAL_SETTING, Resealing, leave_proof, reseal, sealed_under
 from bastide.attest.store.postgres_session import CONNECT_SECONDS, connect, guarded, opening
 from bastide.attest.store.postgres_writes import add_records, statement
 from bastide.attest.store.sealing import KeySeal
@@ -35,8 +36,6 @@ _MOST_LOCKS = 3
 """Each holds a connection while its owner needs another to commit."""
 
 _CLOSE_SECONDS = 5.0
-_SEAL_SETTING = "key-seal"
-_SEAL_TEXT = b"bastide"
 _log = logging.getLogger("bastide.attest")
 
 _CHAINS = """WITH RECURSIVE chain AS (
@@ -99,11 +98,9 @@ class PostgresStore:
         Raises:
             ConfigError: ``store.key.absent``.
         """
-        seal = self._seal
-        if seal is None:
-            raise ConfigError("store.key.absent", "this store was opened without its key, for reading only")
+        seal = self._own_seal()
         records = [write for write in writes if isinstance(write, AuditRecord)]
-        others = [one for write in writes if (one := statement(write, seal)) is not None]
+        others = [write for write in writes if not isinstance(write, AuditRecord)]
         with guarded():
             async with self._connection() as connection:
                 if not others:
@@ -111,8 +108,29 @@ class PostgresStore:
                     return
                 async with connection.transaction():
                     await add_records(connection, records)
-                    for sql, values in others:
+                    has_keys = any(isinstance(write, KeyRecord) and write.private_key for write in others)
+                    under = await sealed_under(connection, seal, shared=True) if has_keys else None
+                    sealing = partial(seal.seal, under=under)
+                    for sql, values in filter(None, (statement(write, sealing) for write in others)):
                         await connection.execute(sql, *values)
+
+    async def reseal(self) -> Resealing:
+        """Bring every private key under the first key of the seal: all of them, or none where anything goes wrong.
+
+        Raises:
+            ConfigError: ``store.key.absent``; ``store.key.wrong``: one was sealed under a key that is not at hand.
+            UnavailableError: ``store.unavailable``.
+        """
+        seal = self._own_seal()
+        with guarded():
+            async with self._connection() as connection, connection.transaction():
+                return await reseal(connection, seal)
+
+    async def probe(self) -> None:
+        """See the port. A standby answers and takes no writes."""
+        rows = await self._read("SHOW transaction_read_only")
+        if rows[0][0] != "off":
+            raise UnavailableError("store.unavailable", "the shared database takes no writes", hint="is it a standby?")
 
     async def setting(self, name: str) -> str | None:
         """See the port."""
@@ -197,21 +215,22 @@ class PostgresStore:
                 if await connection.fetchval("SHOW fsync") != "on":
                     _log.warning("%s has fsync=off: a power failure there can lose audit records", self._url.shown)
         if self._seal is not None:
-            async with self.alone(_SEAL_SETTING):
+            async with self.alone(SEAL_SETTING):
                 await self._check_seal(self._seal)
 
     async def _check_seal(self, seal: KeySeal) -> None:
         """The first replica leaves something sealed with its key; whoever cannot open it has another key."""
-        known = await self.setting(_SEAL_SETTING)
-        if known is None:
-            sealed = seal.seal("", _SEAL_SETTING, _SEAL_TEXT)
-            await self.commit([Setting(name=_SEAL_SETTING, value=sealed.hex())])
-            return
-        try:
-            sealed = bytes.fromhex(known)
-        except ValueError:
-            sealed = b""
-        seal.open("", _SEAL_SETTING, sealed)
+        with guarded():
+            async with self._connection() as connection, connection.transaction():
+                under = await sealed_under(connection, seal)
+                if under is None:
+                    under = await leave_proof(connection, seal)
+        _log.info("signing keys are sealed under the key %s; at hand: %s", under, ", ".join(seal.ids))
+
+    def _own_seal(self) -> KeySeal:
+        if self._seal is None:
+            raise ConfigError("store.key.absent", "this store was opened without its key, for reading only")
+        return self._seal
 
     def _connection(self) -> asyncpg.pool.PoolAcquireContext:
         return self._pool.acquire(timeout=CONNECT_SECONDS)

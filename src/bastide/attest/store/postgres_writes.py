@@ -1,6 +1,6 @@
 """What is written to a shared database, as SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -16,7 +16,6 @@ from bastide.attest.ports import (
     Setting,
     Write,
 )
-from bastide.attest.store.sealing import KeySeal
 
 Value = str | bytes | int | None
 Statement = tuple[str, tuple[Value, ...]]
@@ -40,13 +39,18 @@ async def add_records(connection: asyncpg.Connection, records: Sequence[AuditRec
         await connection.execute(_ADD_RECORDS, *zip(*rows, strict=True))
 
 
-def statement(write: Write, seal: KeySeal) -> Statement | None:
-    """The statement for one write; None for an audit record, which goes with its like."""
+def statement(write: Write, seal: Callable[[str, str, bytes], bytes]) -> Statement | None:
+    """The statement for one write; None for an audit record, which goes with its like.
+
+    Args:
+        write: what is written.
+        seal: of tenant, key id and private key.
+    """
     match write:
         case Setting(name=name, value=value):
             return _PUT_SETTING, (name, value)
         case KeyRecord(tenant=tenant, kid=kid, private_key=private):
-            sealed = None if private is None else seal.seal(tenant, kid, private)
+            sealed = None if private is None else seal(tenant, kid, private)
             times = (_seconds(write.published_at), _seconds(write.active_from))
             return _PUT_KEY, (tenant, kid, sealed, write.certificate, *times)
         case PolicyRecord(tenant=tenant, kind=kind, jws=jws):

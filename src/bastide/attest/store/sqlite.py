@@ -32,6 +32,7 @@ from bastide.errors import BastideError, ConflictError, UnavailableError
 _T = TypeVar("_T")
 _Value = str | bytes | int | None
 _BUSY_TIMEOUT = 5.0
+_PROBE_SETTING = "probe"
 
 _PUT_KEY = """INSERT OR REPLACE INTO signing_key
     (tenant, kid, private_key, certificate, published_at, active_from) VALUES (?, ?, ?, ?, ?, ?)"""
@@ -51,7 +52,9 @@ class SqliteStore:
 
     shared = False
 
-    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._identity = _identity(path)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._connection = connection
         self._thread = thread
@@ -71,7 +74,7 @@ class SqliteStore:
         except BastideError:
             thread.shutdown()
             raise
-        return cls(connection, thread)
+        return cls(path, connection, thread)
 
     def alone(self, what: str) -> AbstractAsyncContextManager[None]:
         """See the port."""
@@ -142,6 +145,12 @@ class SqliteStore:
         )
         return tuple(Checkpoint(tenant=tenant, writer=row[0], seq=row[1], jws=row[2]) for row in rows)
 
+    async def probe(self) -> None:
+        """See the port. Keeps something that changes: only a write tells of a full disk, and it costs one sync."""
+        if _identity(self._path) != self._identity:
+            raise UnavailableError("store.unavailable", "the store's file was taken away while it was in use")
+        await self.commit([Setting(name=_PROBE_SETTING, value=datetime.now(UTC).isoformat())])
+
     async def close(self) -> None:
         """See the port."""
         if not self._closed:
@@ -183,6 +192,15 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is there, if any: SQLite goes on writing into one that was deleted."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _guarded(work: Callable[[], _T]) -> _T:
