@@ -75,6 +75,18 @@ def test_an_empty_store_knows_nothing(run: Run) -> None:
     run(work)
 
 
+def test_a_store_that_works_says_so_and_a_closed_one_does_not(run: Run) -> None:
+    async def work(store: Store) -> None:
+        await store.probe()
+        await store.probe()
+        if not isinstance(store, MemoryStore):
+            await store.close()
+            with pytest.raises(UnavailableError, match=r"store\.unavailable"):
+                await store.probe()
+
+    run(work)
+
+
 def test_settings_and_policies_are_replaced_and_removed(run: Run) -> None:
     async def work(store: Store) -> None:
         await store.commit([Setting(name="root", value="1"), PolicyRecord(tenant="a", kind="k", jws="x.y.z")])

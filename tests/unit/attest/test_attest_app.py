@@ -156,12 +156,24 @@ def test_maa_takes_the_baseline_that_the_policy_names(serve: Callable[..., Any],
     assert strict.status == 200, "which collateral counts is not a rule's choice under strict"
 
 
-def test_expired_collateral_is_refused_under_both_profiles(serve: Callable[..., Any]) -> None:
+def test_without_collateral_in_force_nothing_is_attested_and_that_is_the_services_fault(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Neither a token nor a refusal that would say something of the evidence: try again."""
+
+    def assert_unavailable(answer: Answer, code: str, told: str) -> None:
+        error = answer.json["error"]
+        assert (answer.status, error["code"], error["innererror"]["code"]) == (503, "ServiceUnavailable", code)
+        assert int(answer.headers["retry-after"]) > 0
+        assert told in error["message"]
+        assert "operator" in error["innererror"]["hint"]
+
     for profile in Profile:
-        answer = serve(attesting(quote()), tenant(profile=profile), now=NOW + timedelta(days=60))
-        assert answer.status == 400
-        names = [check["name"] for check in answer.json["error"]["innererror"]["refusals"]]
-        assert "appraisal.not-expired" in names
+        for days in (-60, 60):
+            answer = serve(attesting(quote()), tenant(profile=profile), now=NOW + timedelta(days=days))
+            assert_unavailable(answer, "collateral.out-of-force", "in force from")
+    (tmp_path / "live" / "tcb_info.json").unlink()
+    assert_unavailable(serve(attesting(quote())), "collateral.directory.empty", "no collateral")
 
 
 def test_a_refusal_says_what_was_asked_and_stands_in_the_audit_log_under_the_same_id(serve: Callable[..., Any]) -> None:
@@ -424,13 +436,28 @@ def test_the_issuer_is_the_configured_one_whatever_host_is_asked(serve: Callable
     assert (metadata["issuer"], metadata["jwks_uri"]) == (URL, f"{URL}/certs")
 
 
-def test_is_ready_only_with_collateral_in_force(serve: Callable[..., Any], tmp_path: Path) -> None:
-    assert serve(sending("GET", "/readyz")).json["status"] == "ready"
+def test_is_ready_only_with_collateral_in_force_unless_that_is_left_out(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    assert serve(sending("GET", "/readyz")).body == b"ok\n"
+    listed = serve(sending("GET", "/readyz?verbose"))
+    assert (listed.status, listed.body) == (200, b"[+]database ok\n[+]collateral ok\nreadyz check passed\n")
+    assert listed.headers["content-type"].startswith("text/plain")
     old = serve(sending("GET", "/readyz"), now=NOW + timedelta(days=60))
-    assert (old.status, "run out" in old.json["reasons"][0]) == (503, True)
+    assert (old.status, b"[-]collateral failed: all collateral has run out" in old.body) == (503, True)
     (tmp_path / "live" / "tcb_info.json").unlink()
     assert serve(sending("GET", "/readyz")).status == 503
-    assert serve(sending("GET", "/healthz")).status == 200
+    assert serve(sending("GET", "/readyz/collateral")).status == 503
+    for path in ("/readyz?exclude=collateral", "/readyz/database", "/healthz"):
+        assert serve(sending("GET", path)).status == 200
+    assert serve(sending("GET", "/readyz/none")).status == 404
+
+
+def test_without_collateral_keys_and_policies_are_still_served(serve: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "live" / "tcb_info.json").unlink()
+    bearer = admin_token(at=NOW)
+    assert serve(sending("GET", "/simulation/certs")).json["keys"]
+    assert serve(sending("GET", "/simulation/policies/SgxEnclave", bearer=bearer)).status == 200
 
 
 def test_metrics_tell_answers_and_the_age_of_collateral(serve: Callable[..., Any]) -> None:
