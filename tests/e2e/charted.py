@@ -13,6 +13,7 @@ from e2e.images import layer_of, write_image
 from e2e.registry import Registry
 
 DNS = "localhost/e2e-coredns:1"
+VOLUMES = 3
 _HERE = Path(__file__).parent
 _DESCRIBE = f"""
 set -eu
@@ -64,6 +65,8 @@ class ChartCluster(Cluster):
         for one in yaml.safe_load_all((_HERE / "coredns.yaml").read_text()):
             self.api.create(collection_of(one), one)
         eventually(self._require_dns)
+        for number in range(VOLUMES):
+            self._offer_volume(f"volume-{number}")
 
     def holds_epc(self, pod: dict[str, Any], amount: int) -> None:
         """Let the kernel say that a pod holds this much EPC, in bytes."""
@@ -79,6 +82,14 @@ class ChartCluster(Cluster):
     def helm(self, *arguments: str, timeout: float = 600) -> str:
         """What the real helm prints, run in the box as administrator."""
         return self.box.run("helm", "--kubeconfig", self.kubeconfig, *arguments, timeout=timeout)
+
+    def _offer_volume(self, name: str) -> None:
+        """A folder as a volume for whoever claims one of no class; each is claimed once."""
+        folder = self.box.folder / name
+        folder.mkdir()
+        folder.chmod(0o777)  # the kubelet gives such a folder to no group
+        spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": str(folder)}}
+        self.api.create("/api/v1/persistentvolumes", {"metadata": {"name": name}, "spec": spec})
 
     def _describe(self) -> None:
         super()._describe()

@@ -71,7 +71,7 @@ def chart_cluster(request: pytest.FixtureRequest, boxes: list[Box]) -> Iterator[
 
 @pytest.fixture(scope="session")
 def installed(chart_cluster: ChartCluster) -> Installed:
-    """Bastide by its chart, with everything that is on by default but the attestation service."""
+    """Bastide by its chart as it comes, waited for until all of it is ready."""
     release = Installed(chart_cluster)
     release.build_image()
     chart_cluster.registry.push_busybox("team/sgx-test:1", {})

@@ -28,12 +28,8 @@ CHART = REPOSITORY / "deploy" / "helm" / "bastide"
 # Slow machines: every process of the chart starts a Python, all at once.
 PATIENCE = 240
 
-VALUES: dict[str, Any] = {
-    "image": {"registry": REGISTRY},
-    # Without Intel's service, or a copy of what it says, it is never ready.
-    "attestation": {"enabled": False},
-}
-"""The chart's defaults, but for what the box cannot have."""
+VALUES: dict[str, Any] = {"image": {"registry": REGISTRY}}
+"""The chart's defaults, but for where the image is."""
 
 
 class Installed:
@@ -102,6 +98,20 @@ class Installed:
         self, address: tuple[str, int], path: str, *, tls: bool, headers: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
         """Status and body of what a process of ours answers, whoever it is by its certificate."""
+        status, _, body = self.answer(address, "GET", path, tls=tls, headers=headers)
+        return status, body
+
+    def answer(
+        self,
+        address: tuple[str, int],
+        method: str,
+        path: str,
+        *,
+        tls: bool,
+        body: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Mapping[str, str], str]:
+        """Status, headers and body of what a process of ours answers, whoever it is by its certificate."""
         connection = http.client.HTTPConnection(*address)
         connection.sock = connect_in(self.cluster.box.network, address)
         if tls:
@@ -109,9 +119,9 @@ class Installed:
             trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
             connection.sock = trusting.wrap_socket(connection.sock)
         try:
-            connection.request("GET", path, headers=dict(headers or {}))
+            connection.request(method, path, body, headers=dict(headers or {}))
             answer = connection.getresponse()
-            return answer.status, answer.read().decode()
+            return answer.status, answer.headers, answer.read().decode()
         finally:
             connection.close()
 

@@ -1,5 +1,7 @@
 """The chart by real helm, as it comes: SGX pods are normalised, placed, get devices; quotas; a webhook that is gone."""
 
+import base64
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from e2e.charted import ChartCluster
 from e2e.cluster import EPC_BYTES, PODS, busybox_pod
 from e2e.config import REGISTRY
 from e2e.installed import CHANGED, PATIENCE, RELEASE, WORKLOADS, Installed, on_our_node, refusal, sgx_pod
+from support.vectors import vectors
 
 pytestmark = pytest.mark.usefixtures("tidy_chart")
 EPC = "sgx.intel.com/epc"
@@ -44,18 +47,49 @@ def test_everything_is_ready_and_the_node_offers_its_epc(installed: Installed) -
     for component in ("admission", "controller", "metrics"):
         status = cluster.api.get(f"{WORKLOADS}/deployments/{RELEASE}-{component}")["status"]
         assert status["readyReplicas"] == status["replicas"] >= 1, component
+    status = cluster.api.get(f"{WORKLOADS}/statefulsets/{RELEASE}-attestation")["status"]
+    assert status["readyReplicas"] == status["replicas"] == 1
     cluster.offers(EPC, EPC_BYTES)
     cluster.offers(ENCLAVE, 110)
     assert cluster.node()["metadata"]["labels"]["bastide.dev/sgx-enabled"] == "true"
 
 
+def attestation(installed: Installed, path: str, quote: bytes | None = None) -> tuple[int, Any, str]:
+    """What the attestation service answers: status, headers, body; with a quote to a request for a token."""
+    (address,) = installed.addresses("attestation")
+    method = "GET" if quote is None else "POST"
+    body = None if quote is None else json.dumps({"quote": base64.b64encode(quote).decode()})
+    return installed.answer((address, 8443), method, path, tls=True, body=body)
+
+
+def test_out_of_reach_of_intel_the_attestation_service_serves_its_keys_and_says_what_it_lacks(
+    installed: Installed,
+) -> None:
+    assert json.loads(attestation(installed, "/certs")[2])["keys"][0]["x5c"]
+    status, _, text = attestation(installed, "/readyz?verbose")
+    assert (status, "[+]database ok\n" in text) == (503, True)
+    assert "[-]collateral failed: there is no collateral, and its service does not help" in text
+    assert attestation(installed, "/readyz?exclude=collateral")[::2] == (200, "ok\n")
+
+
+def test_out_of_reach_of_intel_a_real_quote_is_neither_attested_nor_refused(installed: Installed) -> None:
+    quote = (vectors("dcap") / "quotes" / "sgx3-maa-intelsdk-release.bin").read_bytes()
+    status, headers, text = attestation(installed, "/attest/SgxEnclave", quote)
+    error = json.loads(text)["error"]
+    assert (status, error["code"]) == (503, "ServiceUnavailable")
+    assert error["innererror"]["code"] == "collateral.upstream.unavailable"
+    assert "cannot be had now" in error["message"]
+    assert int(headers["Retry-After"]) > 0
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here (Debian package prometheus)")
 @pytest.mark.parametrize(
-    ("component", "port"), [("admission", 8443), ("controller", 9110), ("metrics", 9111), ("node-agent", 9109)]
+    ("component", "port"),
+    [("admission", 8443), ("attestation", 8443), ("controller", 9110), ("metrics", 9111), ("node-agent", 9109)],
 )
 def test_promtool_has_nothing_to_say_of_any_page_of_metrics(installed: Installed, component: str, port: int) -> None:
     address, *_ = installed.addresses(component)
-    status, text = installed.page((address, port), "/metrics", tls=component == "admission")
+    status, text = installed.page((address, port), "/metrics", tls=port == 8443)
     assert (status, "bastide_" in text) == (200, True)
     check = ["promtool", "check", "metrics"]
     checked = subprocess.run(check, input=text, text=True, capture_output=True, timeout=30, check=False)

@@ -50,7 +50,8 @@ FULL: Tree = {
     "attestation": {
         "replicas": 2,
         "publicUrl": "https://attest.example.org",
-        "postgresql": {"existingSecret": "database"},
+        "postgresql": {"existingSecret": "database", "keys": ["new", "key"]},
+        "readiness": {"exclude": []},
         "tenants": {"blue": 'mode = "isolated"\n'},
         "tenantFiles": {"keys.json": "{}"},
         "collateral": {"url": "https://pccs.example.org:8081", "rootCrl": "", "caConfigMap": "pccs-ca"},

@@ -1,4 +1,4 @@
-"""``/readyz`` of the attestation service looks at its store: a real PostgreSQL that goes and comes, a disk that is full."""
+"""``/readyz`` of the attestation service looks at its store: a real PostgreSQL comes and goes, a disk is full."""
 
 import asyncio
 import os

@@ -57,6 +57,12 @@ def test_what_was_changed_under_a_known_key_is_told_from_an_unknown_key() -> Non
         KeySeal(KEY).open("a", "k", sealed[:-1] + bytes([sealed[-1] ^ 1]))
 
 
+def test_what_names_its_key_does_not_open_as_what_names_none() -> None:
+    sealed = KeySeal(KEY).seal("a", "k", PEM)
+    with pytest.raises(ConfigError, match=r"store\.key\.wrong"):
+        KeySeal(KEY).open("a", "k", b"\x01" + sealed[9:])
+
+
 def test_nothing_that_was_changed_or_cut_opens() -> None:
     sealed = KeySeal(KEY).seal("a", "k", PEM)
     changed = [sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :] for place in range(len(sealed))]

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 import bastide
+from bastide.attest.http.app import COLLATERAL_CHECK, DATABASE_CHECK
 from bastide.cli import cli
+from bastide.cli.attest_options import DATABASE_VARIABLE
 from bastide.cluster.admission.configurations import WebhookSettings, guard_policy, webhook_configurations
 from bastide.cluster.metrics.external.apiservice import NAME
 from bastide.cluster.metrics.external.documents import GROUP, VERSION
@@ -159,7 +161,7 @@ def test_every_process_is_started_with_options_that_it_has(values: Any) -> None:
         for container in pod["containers"]:
             if "command" in container:
                 continue
-            _parse([text.replace("$(DATABASE_URL)", "postgresql://u@h/d") for text in container["args"]])
+            _parse(container["args"])
             started += 1
     assert started >= 6
 
@@ -297,6 +299,52 @@ def test_replicas_of_the_attestation_service_need_a_database() -> None:
     done = template({"attestation": {"replicas": 2}})
     assert done.returncode != 0
     assert "attestation.postgresql.existingSecret" in done.stderr
+
+
+def attestation(values: Any) -> tuple[Any, Any]:
+    """Its pod's spec, and its container."""
+    spec: Any = one(render({"attestation": values}), "StatefulSet", "bastide-attestation")["spec"]["template"]["spec"]
+    return spec, spec["containers"][0]
+
+
+def test_the_attestation_service_gets_every_key_of_its_secret_that_is_named_in_order_and_no_other() -> None:
+    pod, container = attestation({"postgresql": {"existingSecret": "database"}})
+    assert "--key-file=/run/bastide/database/key" in container["args"]
+    pod, container = attestation({"postgresql": {"existingSecret": "database", "keys": ["new", "key-2026"]}})
+    given = [text for text in container["args"] if text.startswith("--key-file")]
+    assert given == ["--key-file=/run/bastide/database/new", "--key-file=/run/bastide/database/key-2026"]
+    (volume,) = [one for one in pod["volumes"] if one["name"] == "database"]
+    assert volume["secret"]["items"] == [{"key": name, "path": name} for name in ("new", "key-2026")]
+    for wrong in ([], ["url"], ["password"], ["a/b"], ["a", "a"]):
+        assert template({"attestation": {"postgresql": {"existingSecret": "d", "keys": wrong}}}).returncode != 0, wrong
+
+
+def test_the_database_of_the_attestation_service_is_named_where_commands_look_for_it_and_on_no_command_line() -> None:
+    _, container = attestation({"postgresql": {"existingSecret": "database"}})
+    found = {one["name"]: one["valueFrom"]["secretKeyRef"]["key"] for one in container["env"]}
+    assert found[DATABASE_VARIABLE] == "url"
+    assert not any("--database" in text for text in container["args"])
+
+
+@pytest.mark.parametrize(
+    ("exclude", "path"),
+    [
+        (None, "/readyz?exclude=collateral"),
+        ([], "/readyz"),
+        (["collateral", "database"], "/readyz?exclude=collateral&exclude=database"),
+    ],
+)
+def test_the_attestation_service_is_ready_without_collateral_unless_told(exclude: Any, path: str) -> None:
+    _, container = attestation({} if exclude is None else {"readiness": {"exclude": exclude}})
+    assert container["readinessProbe"]["httpGet"]["path"] == path
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert template({"attestation": {"readiness": {"exclude": ["colateral"]}}}).returncode != 0
+
+
+def test_the_checks_that_may_be_left_out_are_those_that_the_service_has() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    readiness = schema["properties"]["attestation"]["properties"]["readiness"]["properties"]
+    assert set(readiness["exclude"]["items"]["enum"]) == {COLLATERAL_CHECK, DATABASE_CHECK}
 
 
 @pytest.mark.parametrize(("retain", "policy"), [(False, "Delete"), (True, "Retain")])

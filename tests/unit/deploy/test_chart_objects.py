@@ -189,7 +189,7 @@ def test_the_deployments_of_servers_have_all_three_probes(values: Any) -> None:
             ports = {port["name"] for port in container["ports"]}
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 assert container[probe]["httpGet"]["port"] in ports
-            assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+            assert container["readinessProbe"]["httpGet"]["path"].partition("?")[0] == "/readyz"
 
 
 def test_values_that_are_not_known_are_refused_by_name(values: Any) -> None:

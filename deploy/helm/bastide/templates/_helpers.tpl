@@ -141,7 +141,7 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{/* Probes of a server. Called with: port's name, scheme. */}}
+{{/* Probes of a server. Called with: port's name, scheme, names of checks that its readiness leaves out (optional). */}}
 {{- define "bastide.probes" -}}
 startupProbe:
   httpGet: {path: /healthz, port: {{ index . 0 }}, scheme: {{ index . 1 }}}
@@ -153,9 +153,16 @@ livenessProbe:
   timeoutSeconds: 3
   failureThreshold: 6
 readinessProbe:
-  httpGet: {path: /readyz, port: {{ index . 0 }}, scheme: {{ index . 1 }}}
+  httpGet: {path: {{ include "bastide.readyz" (slice . 2) | quote }}, port: {{ index . 0 }}, scheme: {{ index . 1 }}}
   periodSeconds: 5
   timeoutSeconds: 3
+{{- end -}}
+
+{{- define "bastide.readyz" -}}
+/readyz
+{{- range $names := . }}
+{{- range $at, $name := $names }}{{ ternary "?" "&" (eq $at 0) }}exclude={{ $name }}{{ end }}
+{{- end }}
 {{- end -}}
 
 {{- define "bastide.disruption" -}}

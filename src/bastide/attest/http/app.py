@@ -24,6 +24,9 @@ from bastide.attest.tenants import DEFAULT_TENANT
 from bastide.errors import BastideError, MalformedError
 from bastide.web.readiness import Check, Readiness, SlowCheck
 
+DATABASE_CHECK, COLLATERAL_CHECK = "database", "collateral"
+"""What ``/readyz`` asks."""
+
 SERVICE_VERSION = f"bastide-{__version__}"
 _REQUEST_ID_BYTES = 16
 _log = logging.getLogger("bastide.attest")
@@ -48,7 +51,10 @@ class App:
         self._base = base_of(service.desks[DEFAULT_TENANT].config.issuer)
         self._others = frozenset(service.desks) - {DEFAULT_TENANT}
         self.metrics = Metrics(service)
-        checks: dict[str, Check] = {"database": SlowCheck(service.probe_store), "collateral": self._lacks_collateral}
+        checks: dict[str, Check] = {
+            DATABASE_CHECK: SlowCheck(service.probe_store),
+            COLLATERAL_CHECK: self._lacks_collateral,
+        }
         self._readiness = Readiness(checks)
         self._openapi = msgspec.json.encode(document(service.desks[DEFAULT_TENANT].config.issuer, SERVICE_VERSION))
         self._router = Router(
