@@ -118,7 +118,7 @@ def test_certificate_authorities_that_cannot_be_read_are_an_error(tmp_path: Path
         Fetcher(str(tmp_path / "absent.pem"))
 
 
-def _get(ca: str, url: str, method: str, path: str, body: str = "") -> tuple[int, dict[str, object]]:
+def _get(ca: str, url: str, method: str, path: str, body: str = "") -> tuple[int, str]:
     where = urlsplit(url)
     connection = HTTPSConnection(
         where.hostname or "", where.port, context=create_default_context(cafile=ca), timeout=20
@@ -126,7 +126,7 @@ def _get(ca: str, url: str, method: str, path: str, body: str = "") -> tuple[int
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        return answer.status, answer.read().decode()
     finally:
         connection.close()
 
@@ -137,10 +137,12 @@ def test_a_server_takes_its_collateral_from_a_service(tmp_path: Path) -> None:
         given = options(tmp_path, collateral=CollateralService(url=running.url, ca_file=running.ca))
 
         def ask(method: str, path: str) -> tuple[int, dict[str, object]]:
-            return _get(server.ca, server.url, method, path, body if method == "POST" else "")
+            code, text = _get(server.ca, server.url, method, path, body)
+            return code, json.loads(text)
 
         with served(given) as server:
-            assert ask("GET", "/readyz")[0] == 200, "ready before the first quote: the service answers"
+            ready = _get(server.ca, server.url, "GET", "/readyz")
+            assert ready == (200, "ok\n"), "before the first quote: the service answers"
             running.fault = status(503)
             refused, told = ask("POST", "/simulation/attest/SgxEnclave")
             assert (refused, told["error"]["code"]) == (503, "ServiceUnavailable")
