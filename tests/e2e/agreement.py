@@ -19,7 +19,7 @@ from typing import Any
 from bastide.cluster.placement import Effect, Node, Pod, Requirements, Scheduler, Score, Strategy, Taint
 from bastide.units import parse_quantity
 from e2e import config
-from e2e.api import Api, ApiError, connect_in, eventually
+from e2e.api import PATIENCE, Api, ApiError, connect_in, eventually
 from e2e.box import Box
 from e2e.certs import NODE_ADDRESS, make_certificates
 from e2e.clusters import SENTINEL, Case, pinned
@@ -169,7 +169,7 @@ class Log:
         self._at = 0
         self._seen: dict[str, Outcome] = {}
 
-    def outcome(self, pod: str, *, seconds: float = 30) -> Outcome:
+    def outcome(self, pod: str, *, seconds: float = PATIENCE) -> Outcome:
         """The pod's fate as soon as it is told; AssertionError where it is not in time."""
         end = time.monotonic() + seconds
         while True:

@@ -16,6 +16,8 @@ from e2e.certs import NODE_ADDRESS
 
 type_of_patch = {"json": "application/json-patch+json", "merge": "application/merge-patch+json"}
 _CLONE_NEWNET = 0x40000000
+PATIENCE = 240.0
+"""Seconds that anything may take: two cores may have other work. Nothing waits so long where it goes well."""
 
 
 class ApiError(Exception):
@@ -103,7 +105,7 @@ def connect_in(network: Path, address: tuple[str, int]) -> socket.socket:
         return thread.submit(connect).result()
 
 
-def eventually(check: Callable[[], Any], *, seconds: float = 120, every: float = 0.2) -> Any:
+def eventually(check: Callable[[], Any], *, seconds: float = PATIENCE, every: float = 0.2) -> Any:
     """What ``check`` gives as soon as it neither fails nor finds the network in trouble; its last error otherwise."""
     end = time.monotonic() + seconds
     while True:

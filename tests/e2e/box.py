@@ -16,6 +16,8 @@ _HERE = Path(__file__).parent
 _PREFIX = "bastide-e2e-box-"
 _NAMESPACES = ("-m", "-n", "-p", "-i", "-u")
 _CGROUPS = Path("/sys/fs/cgroup")
+_PATIENCE = 120.0
+"""Seconds that processes may take to begin and to end, on a machine with other work."""
 
 
 class CommandFailedError(AssertionError):
@@ -60,7 +62,7 @@ class Box:
     def _await_ready(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._outer.stdout, selectors.EVENT_READ)
-            if not selector.select(timeout=60) or self._outer.stdout.readline() != b"ready\n":
+            if not selector.select(timeout=_PATIENCE) or self._outer.stdout.readline() != b"ready\n":
                 raise RuntimeError(f"the box did not start: {(self.logs / 'box.log').read_text()}")
 
     def _write_enter(self) -> None:
@@ -133,7 +135,7 @@ class Part:
             )
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it by ``how``, and by force where that has no effect within 30 s."""
+        """End it by ``how``, and by force where that has no effect in time."""
         self.require_alive()
         inside = _only_child(self._process.pid)  # nsenter waits outside; the program itself is its child
         os.kill(inside, how)
@@ -144,9 +146,9 @@ class Part:
             self.await_end()
 
     def await_end(self) -> None:
-        """Wait for its end, which someone has brought about, at most 30 s."""
+        """Wait for its end, which someone has brought about."""
         if self._process is not None:
-            self._process.wait(30)
+            self._process.wait(_PATIENCE)
 
     def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop and start."""
@@ -169,8 +171,8 @@ class Part:
 
 
 def _only_child(parent: int) -> int:
-    """The one process whose parent is ``parent``, waited for at most 30 s."""
-    end = time.monotonic() + 30
+    """The one process whose parent is ``parent``, as soon as there is one."""
+    end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:
         for process in Path("/proc").glob("[0-9]*"):
             if _parent_of(process) == parent:
@@ -198,7 +200,7 @@ def make_cgroup(name: str) -> None:
 
 def remove_cgroup(name: str) -> None:
     """Remove the cgroup and those below it, which are empty as soon as the box's processes are gone."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + _PATIENCE
     for folder in [hierarchy / name for hierarchy in _hierarchies()]:
         while folder.exists() and time.monotonic() < end:
             for below, _, _ in os.walk(folder, topdown=False):

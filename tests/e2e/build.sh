@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the real Kubernetes parts, etcd, containerd, helm and CoreDNS for the end-to-end tests, from their Go modules.
+# Builds the real Kubernetes parts, etcd, containerd, helm, CoreDNS and oras for the end-to-end tests, from their Go modules.
 # Prints the folder that holds them on standard output; everything else goes to standard error. Ends with 3 where there
 # is no Go to build with. With --oldest the kubelet among them is the oldest one that the node agent promises to work with.
 set -eu
@@ -11,6 +11,7 @@ OLDEST=$(sed -n 's|^\tk8s.io/kubernetes v||p' "$here/kube134/go.mod")
 CONTAINERD=2.4.2
 HELM=4.3.1
 COREDNS=1.15.0
+ORAS=1.3.6
 PARTS="kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubelet etcd"
 
 say() { echo "e2e: $*" >&2; }
@@ -32,14 +33,16 @@ kube=$cache/kubernetes-$KUBERNETES-$(source_of "$here/kube" "$KUBERNETES")
 containerd=$cache/containerd-$CONTAINERD
 helm=$cache/helm-$HELM
 coredns=$cache/coredns-$COREDNS
-bin=$cache/bin-$(echo "$kube $containerd $helm $coredns" | sha256sum | cut -c1-12)
+oras=$cache/oras-$ORAS
+bin=$cache/bin-$(echo "$kube $containerd $helm $coredns $oras" | sha256sum | cut -c1-12)
 if [ "${1:-}" = --oldest ]; then
   oldest=$cache/kubelet-$OLDEST-$(source_of "$here/kube134" "$OLDEST")
   bin=$bin-${oldest##*/}
 fi
 
 if [ -e "$bin/complete" ]; then
-  say "Kubernetes $KUBERNETES${oldest:+ with kubelet $OLDEST}, containerd $CONTAINERD, helm $HELM and CoreDNS $COREDNS were built before: $bin"
+  say "Kubernetes $KUBERNETES${oldest:+ with kubelet $OLDEST}, containerd $CONTAINERD, helm $HELM, CoreDNS $COREDNS and" \
+    "oras $ORAS were built before: $bin"
   echo "$bin"
   exit 0
 fi
@@ -98,19 +101,22 @@ mkdir -p "$cache"
 export CGO_ENABLED=0 GOTOOLCHAIN=local GOFLAGS=-buildvcs=false
 say "building into $cache (about 12 minutes on 2 cores, some 10 GB of Go's caches; later runs build nothing)"
 
-say "1 of 4: Kubernetes $KUBERNETES and etcd, one binary (about 7 minutes)"
+say "1 of 5: Kubernetes $KUBERNETES and etcd, one binary (about 7 minutes)"
 compile "$here/kube" "$kube/kube" "$KUBERNETES"
 
-say "2 of 4: containerd $CONTAINERD (about 1 minute)"
+say "2 of 5: containerd $CONTAINERD (about 1 minute)"
 module=github.com/containerd/containerd/v2
 install "$containerd" 900 "-s -w -X $module/version.Version=v$CONTAINERD" \
   "$module/cmd/containerd@v$CONTAINERD" "$module/cmd/containerd-shim-runc-v2@v$CONTAINERD" "$module/cmd/ctr@v$CONTAINERD"
 
-say "3 of 4: helm $HELM (about 2 minutes)"
+say "3 of 5: helm $HELM (about 2 minutes)"
 install "$helm" 1100 "-s -w" "helm.sh/helm/v4/cmd/helm@v$HELM"
 
-say "4 of 4: CoreDNS $COREDNS (about 2 minutes)"
+say "4 of 5: CoreDNS $COREDNS (about 2 minutes)"
 install "$coredns" 1900 "-s -w" "github.com/coredns/coredns@v$COREDNS"
+
+say "5 of 5: oras $ORAS (less than a minute)"
+install "$oras" 500 "-s -w" "oras.land/oras/cmd/oras@v$ORAS"
 
 if [ -n "${oldest:-}" ]; then
   say "and kubelet $OLDEST (about 4 minutes)"
@@ -119,8 +125,8 @@ fi
 
 mkdir -p "$bin"
 for part in $PARTS; do ln -sfn "$kube/kube" "$bin/$part"; done
-for program in "$containerd"/* "$helm/helm" "$coredns/coredns"; do ln -sfn "$program" "$bin/${program##*/}"; done
+for program in "$containerd"/* "$helm/helm" "$coredns/coredns" "$oras/oras"; do ln -sfn "$program" "$bin/${program##*/}"; done
 [ -z "${oldest:-}" ] || ln -sfn "$oldest/kubelet" "$bin/kubelet"
 touch "$bin/complete"
-say "built: $(du -shc "$kube" "$containerd" "$helm" "$coredns" | tail -n 1 | cut -f1) in $cache"
+say "built: $(du -shc "$kube" "$containerd" "$helm" "$coredns" "$oras" | tail -n 1 | cut -f1) in $cache"
 echo "$bin"

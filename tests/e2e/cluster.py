@@ -125,7 +125,12 @@ class Cluster:
 
     def bastide(self, *arguments: str, check: bool = True) -> str:
         """What our command prints, run in the box; as administrator where it asks the API server."""
-        return self.box.run(str(Path(self._python).with_name("bastide")), *arguments, check=check)
+        return self.box.run(self.command, *arguments, check=check)
+
+    @property
+    def command(self) -> str:
+        """Our command's file, the same inside and outside of the box."""
+        return str(Path(self._python).with_name("bastide"))
 
     @property
     def kubeconfig(self) -> str:

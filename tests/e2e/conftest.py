@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from e2e.api import eventually
 from e2e.box import Box
 from e2e.charted import ChartCluster
 from e2e.cluster import EPC_BYTES, Cluster
-from e2e.installed import VALUES, Installed
+from e2e.installed import EXTERNAL, SCALING, VALUES, Installed
+from e2e.stated import LateStatement
 
 collect_ignore_glob = [] if os.environ.get("BASTIDE_E2E") == "1" else ["test_*.py"]
 
@@ -70,7 +72,7 @@ def chart_cluster(request: pytest.FixtureRequest, boxes: list[Box]) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def installed(chart_cluster: ChartCluster) -> Installed:
+def release(chart_cluster: ChartCluster) -> Installed:
     """Bastide by its chart as it comes, waited for until all of it is ready."""
     release = Installed(chart_cluster)
     release.build_image()
@@ -80,13 +82,34 @@ def installed(chart_cluster: ChartCluster) -> Installed:
 
 
 @pytest.fixture
-def tidy_chart(installed: Installed, request: pytest.FixtureRequest) -> Iterator[None]:
+def installed(release: Installed) -> Installed:
+    """The release as it was installed, whatever other tests have made of it."""
+    release.ensure(VALUES)
+    return release
+
+
+@pytest.fixture
+def scaling(release: Installed) -> Installed:
+    """The release with its external metrics API, read often."""
+    if release.ensure(SCALING):
+        eventually(lambda: release.cluster.api.get(EXTERNAL))
+    return release
+
+
+@pytest.fixture(scope="session")
+def late(release: Installed) -> LateStatement:
+    """A pod that was refused for want of a statement, which came a moment later. What follows takes minutes."""
+    return LateStatement(release)
+
+
+@pytest.fixture
+def tidy_chart(release: Installed, request: pytest.FixtureRequest) -> Iterator[None]:
     """No pod of one test is there in the next, and every part of the chart's box still runs."""
     yield
     if _stops_here(request):
         return
-    dead = installed.cluster.revive()
-    installed.cluster.remove_all_pods()
+    dead = release.cluster.revive()
+    release.cluster.remove_all_pods()
     assert not dead, "parts ended by themselves, or a test left them so"
 
 

@@ -14,22 +14,25 @@ from typing import Any
 from e2e.api import ApiError, connect_in, eventually
 from e2e.certs import NODE_NAME
 from e2e.charted import ChartCluster
-from e2e.cluster import PODS, busybox_pod, collection_of
+from e2e.cluster import PODS, busybox_pod, collection_of, container_id
 from e2e.config import REGISTRY
 
 NAMESPACE = "bastide-system"
 RELEASE = "bastide"
 WORKLOADS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
-EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
+EVENTS = "/apis/events.k8s.io/v1/events"
 CHANGED = "bastide.dev/changed"
 GATE = "bastide.dev/enclave-inspection"
 REPOSITORY = Path(__file__).parents[2]
 CHART = REPOSITORY / "deploy" / "helm" / "bastide"
-# Slow machines: every process of the chart starts a Python, all at once.
-PATIENCE = 240
+HELM_PATIENCE = "360s"
+"""Every process of the chart starts a Python, all at once."""
 
 VALUES: dict[str, Any] = {"image": {"registry": REGISTRY}}
 """The chart's defaults, but for where the image is."""
+
+SCALING: dict[str, Any] = VALUES | {"metrics": {"interval": 2, "externalMetrics": {"enabled": True}}}
+EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1"
 
 
 class Installed:
@@ -70,14 +73,21 @@ class Installed:
         """``helm upgrade`` to these values and no others; what it prints once everything is ready."""
         return self._helm("upgrade", chart or self.chart, values)
 
+    def ensure(self, values: dict[str, Any]) -> bool:
+        """Upgrade to these values, unless they are in force; whether that was done."""
+        if self.values == values:
+            return False
+        self.upgrade(values)
+        return True
+
     def uninstall(self) -> str:
         """``helm uninstall``."""
-        return self.cluster.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", f"--timeout={PATIENCE}s")
+        return self.cluster.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", f"--timeout={HELM_PATIENCE}")
 
     def _helm(self, verb: str, chart: Path, values: dict[str, Any], *options: str) -> str:
         file = self.cluster.box.folder / "values.json"
         file.write_text(json.dumps(values))
-        wait = ("--wait", f"--timeout={PATIENCE}s")
+        wait = ("--wait", f"--timeout={HELM_PATIENCE}")
         said = self.cluster.helm(verb, RELEASE, str(chart), "--namespace", NAMESPACE, "-f", str(file), *wait, *options)
         self.values = values
         return said
@@ -92,7 +102,7 @@ class Installed:
             assert self.cluster.api.get(path)["status"].get("readyReplicas", 0) == replicas
             assert len(self.cluster.api.get(pods)["items"]) == replicas
 
-        eventually(look, seconds=PATIENCE)
+        eventually(look)
 
     def page(
         self, address: tuple[str, int], path: str, *, tls: bool, headers: Mapping[str, str] | None = None
@@ -136,9 +146,18 @@ class Installed:
             self.cluster.api.create(collection_of(one), one)
 
     def events(self, pod: str, reason: str) -> list[str]:
-        """Notes of the events of a pod."""
+        """Notes of the events of a pod, in whatever namespace it is."""
         told = self.cluster.api.get(EVENTS)["items"]
         return [one["note"] for one in told if (one["regarding"]["name"], one["reason"]) == (pod, reason)]
+
+    def kill(self, component: str) -> list[str]:
+        """SIGKILL the first process of every container of one of ours, all at once; their numbers in the box."""
+        pods = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component={component}"
+        containers = {container_id(pod) for pod in self.cluster.api.get(pods)["items"]}
+        tasks = [line.split() for line in self.cluster.box.run("ctr", "-n", "k8s.io", "tasks", "ls").splitlines()]
+        processes = [process for container, process, *_ in tasks if container in containers]
+        self.cluster.box.run("sh", "-c", f"kill -KILL {' '.join(processes)}")
+        return processes
 
     def pods_of(self, selector: str) -> list[dict[str, Any]]:
         """Pods of the namespace ``default`` by their labels, without those that end."""
@@ -152,6 +171,43 @@ def sgx_pod(name: str, image: str, *, script: str = "sleep 100000", epc: str = "
     pod["metadata"]["namespace"] = "default"
     pod["spec"]["containers"][0] |= {"image": f"{REGISTRY}/{image}", "imagePullPolicy": "IfNotPresent"}
     return pod
+
+
+def deployment_of(name: str, pod: dict[str, Any], replicas: int = 1) -> dict[str, Any]:
+    """A Deployment of such pods, with its name as their label ``app``."""
+    labels = {"app": name}
+    template = {"metadata": {"labels": labels}, "spec": pod["spec"] | {"restartPolicy": "Always"}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def sgx_deployment(name: str, *, epc: str = "1Mi", replicas: int = 1) -> dict[str, Any]:
+    """A Deployment of SGX pods."""
+    return deployment_of(name, sgx_pod(name, "team/sgx-test:1", epc=epc), replicas)
+
+
+def scaler_of(name: str, metric: str, selected: str, target: str, replicas: tuple[int, int]) -> dict[str, Any]:
+    """A HorizontalPodAutoscaler of a Deployment that does at once what it is told.
+
+    Args:
+        name: of both.
+        metric: external.
+        selected: label ``app`` of the pods that the metric is about.
+        target: of the metric, per replica.
+        replicas: least and most.
+    """
+    asked = {"name": metric, "selector": {"matchLabels": {"app": selected}}}
+    external = {"metric": asked, "target": {"type": "AverageValue", "averageValue": target}}
+    at_once = {"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 100, "periodSeconds": 5}]}
+    least, most = replicas
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+        "minReplicas": least,
+        "maxReplicas": most,
+        "metrics": [{"type": "External", "external": external}],
+        "behavior": {"scaleUp": at_once, "scaleDown": at_once},
+    }
+    return {"metadata": {"name": name}, "spec": spec}
 
 
 def refusal(attempt: Callable[[], object]) -> str:

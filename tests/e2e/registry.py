@@ -33,15 +33,20 @@ class Registry:
         self.part.start()
         eventually(lambda: self._box.run("busybox", "wget", "-q", "-O", "-", f"http://{REGISTRY}/v2/"))
 
-    def push(self, archive: Path, name: str) -> str:
+    def push(self, archive: Path, name: str, *options: str) -> str:
         """Put an OCI archive's image there as ``name`` (``repository:tag``); its digest.
 
         A tag that is there already then means the new image.
         """
         told = self._folder / "digest"
-        how = ("--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", "--digestfile", str(told))
+        how = ("--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", "--digestfile", str(told), *options)
         self._box.run("skopeo", *how, f"oci-archive:{archive}", f"docker://{REGISTRY}/{name}")
         return told.read_text().strip()
+
+    def pull(self, name: str, archive: Path) -> None:
+        """Write an image of there, ``repository@digest``, into an OCI archive."""
+        how = ("--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", "--preserve-digests")
+        self._box.run("skopeo", *how, f"docker://{REGISTRY}/{name}", f"oci-archive:{archive}")
 
     def push_busybox(self, name: str, files: Mapping[str, bytes]) -> str:
         """An image of busybox and more files by their paths, as ``name``; its digest.

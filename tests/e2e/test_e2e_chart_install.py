@@ -15,7 +15,16 @@ from e2e.api import eventually
 from e2e.charted import ChartCluster
 from e2e.cluster import EPC_BYTES, PODS, busybox_pod
 from e2e.config import REGISTRY
-from e2e.installed import CHANGED, PATIENCE, RELEASE, WORKLOADS, Installed, on_our_node, refusal, sgx_pod
+from e2e.installed import (
+    CHANGED,
+    RELEASE,
+    WORKLOADS,
+    Installed,
+    on_our_node,
+    refusal,
+    sgx_deployment,
+    sgx_pod,
+)
 from support.vectors import vectors
 
 pytestmark = pytest.mark.usefixtures("tidy_chart")
@@ -39,7 +48,7 @@ def job_done(cluster: ChartCluster, name: str) -> dict[str, Any]:
         assert job["status"].get("succeeded") == 1, job["status"]
         return job
 
-    return eventually(look, seconds=PATIENCE)
+    return eventually(look)
 
 
 def test_everything_is_ready_and_the_node_offers_its_epc(installed: Installed) -> None:
@@ -240,15 +249,6 @@ def test_what_is_not_permitted_is_refused_with_the_reason(installed: Installed, 
     assert "denied the request" in said
 
 
-def sgx_deployment(name: str) -> dict[str, Any]:
-    """A Deployment of one SGX pod."""
-    labels = {"app": name}
-    pod = sgx_pod(name, "team/sgx-test:1")
-    pod["spec"]["restartPolicy"] = "Always"
-    template = {"metadata": {"labels": labels}, "spec": pod["spec"]}
-    return {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
-
-
 @pytest.fixture
 def without_webhook(installed: Installed) -> Iterator[Installed]:
     """No admission process runs."""
@@ -269,7 +269,7 @@ def test_while_the_webhook_is_down_sgx_pods_wait_and_others_start(without_webhoo
         assert told, conditions
         assert "failed calling webhook" in told[0]
 
-    eventually(kept_out, seconds=PATIENCE)
+    eventually(kept_out)
     assert "failed calling webhook" in refusal(lambda: cluster.create_pod(sgx_pod("bare", "team/sgx-test:1")))
     cluster.create_pod(busybox_pod("plain"))
     cluster.running("plain")
@@ -279,7 +279,7 @@ def test_while_the_webhook_is_down_sgx_pods_wait_and_others_start(without_webhoo
         phases = [pod["status"]["phase"] for pod in installed.pods_of("app=comes-back")]
         assert phases == ["Running"]
 
-    eventually(running, seconds=PATIENCE)  # the controller waits longer after each refusal
+    eventually(running)  # the controller waits longer after each refusal
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def without_configurations(installed: Installed) -> Iterator[Installed]:
         api.delete(f"{WEBHOOKS}/{kind}/{RELEASE}-pods")
     yield installed
     installed.upgrade(installed.values)
-    eventually(lambda: require_bundles(installed), seconds=PATIENCE)
+    eventually(lambda: require_bundles(installed))
     eventually(lambda: refusal(lambda: installed.cluster.create_pod(provision_pod("again"))))
 
 
@@ -317,7 +317,7 @@ def test_a_quota_that_no_webhook_saw_is_made_to_count(
     without_configurations: Installed, old_quota: dict[str, Any]
 ) -> None:
     without_configurations.cluster.api.create(QUOTAS, old_quota)
-    eventually(lambda: require_counted(without_configurations), seconds=PATIENCE)
+    eventually(lambda: require_counted(without_configurations))
 
 
 def test_a_person_sees_by_kubectl_s_annotations_what_was_changed(installed: Installed) -> None:

@@ -9,17 +9,14 @@ from typing import Any
 import pytest
 
 from e2e.api import ApiError, eventually
-from e2e.installed import NAMESPACE, PATIENCE, RELEASE, VALUES, Installed, sgx_pod
+from e2e.installed import EXTERNAL, NAMESPACE, RELEASE, SCALING, Installed, scaler_of, sgx_deployment, sgx_pod
 
 pytestmark = pytest.mark.usefixtures("tidy_chart")
 API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 OURS = "v1beta1.external.metrics.k8s.io"
-EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 SCALERS = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
 MIB = 1 << 20
-LABELS = {"app": "hungry"}
-SCALING: dict[str, Any] = VALUES | {"metrics": {"interval": 2, "externalMetrics": {"enabled": True}}}
 
 
 def api_service(namespace: str) -> dict[str, Any]:
@@ -40,46 +37,15 @@ def test_external_metrics_of_somebody_else_are_never_taken_over(installed: Insta
         api.delete(f"{API_SERVICES}/{OURS}")
 
 
-@pytest.fixture(scope="module")
-def scaling(installed: Installed) -> Iterator[Installed]:
-    """The release with its external metrics API, read often."""
-    installed.upgrade(SCALING)
-    eventually(lambda: installed.cluster.api.get(EXTERNAL), seconds=PATIENCE)
-    yield installed
-    installed.upgrade(VALUES)
-
-
-def hungry() -> tuple[dict[str, Any], dict[str, Any]]:
-    """A Deployment whose pods ask for 4 MiB each, and what scales it: 80 percent of that on average."""
-    pod = sgx_pod("hungry", "team/sgx-test:1", epc="4Mi")["spec"] | {"restartPolicy": "Always"}
-    template = {"metadata": {"labels": LABELS}, "spec": pod}
-    deployment = {"metadata": {"name": "hungry"}, "spec": {"selector": {"matchLabels": LABELS}, "template": template}}
-    metric = {"name": "bastide_epc_use", "selector": {"matchLabels": LABELS}}
-    target = {"type": "AverageValue", "averageValue": "800m"}
-    scaler = {
-        "metadata": {"name": "hungry"},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "hungry"},
-            "minReplicas": 1,
-            "maxReplicas": 3,
-            "metrics": [{"type": "External", "external": {"metric": metric, "target": target}}],
-            "behavior": {
-                "scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 5}]},
-                "scaleDown": {"stabilizationWindowSeconds": 0},
-            },
-        },
-    }
-    return deployment, scaler
-
-
 @pytest.fixture
 def scaled(scaling: Installed) -> Iterator[Installed]:
     """The Deployment and its scaler."""
     if not scaling.cluster.accounts_epc:
         pytest.skip("cgroup v2 alone: there is no place where the box could say what pods hold")
     api = scaling.cluster.api
-    deployment, scaler = hungry()
-    api.create(DEPLOYMENTS, deployment)
+    api.create(DEPLOYMENTS, sgx_deployment("hungry", epc="4Mi"))
+    # 80 percent of what they ask for, on average.
+    scaler = scaler_of("hungry", "bastide_epc_use", "hungry", "800m", (1, 3))
     api.create(SCALERS, scaler)
     yield scaling
     api.delete(f"{SCALERS}/hungry")
@@ -101,8 +67,8 @@ def all_hold(installed: Installed, amount: int, replicas: int) -> Callable[[], N
 
 
 def test_pods_that_use_what_they_asked_for_become_more_and_idle_ones_fewer(scaled: Installed) -> None:
-    eventually(all_hold(scaled, 4 * MIB, 3), seconds=PATIENCE)
-    eventually(all_hold(scaled, MIB // 4, 1), seconds=PATIENCE)
+    eventually(all_hold(scaled, 4 * MIB, 3))
+    eventually(all_hold(scaled, MIB // 4, 1))
     conditions = scaled.cluster.api.get(f"{SCALERS}/hungry")["status"]["conditions"]
     active = {one["type"]: one for one in conditions}["ScalingActive"]
     assert active["status"] == "True", active
@@ -134,12 +100,12 @@ def test_what_keda_asks_is_answered_at_the_service(scaling: Installed) -> None:
     def require(*wanted: object) -> None:
         assert answers() == list(wanted)
 
-    eventually(lambda: require(False, 40.0 * MIB, 0.0), seconds=PATIENCE)
+    eventually(lambda: require(False, 40.0 * MIB, 0.0))
     cluster.create_pod(sgx_pod("has-its-epc", "team/sgx-test:1", epc="40Mi"))
     cluster.running("has-its-epc")
     cluster.create_pod(sgx_pod("waits-for-epc", "team/sgx-test:1", epc="40Mi"))
     cluster.unschedulable("waits-for-epc")
-    eventually(lambda: require(True, 40.0 * MIB, 40.0 * MIB), seconds=PATIENCE)
+    eventually(lambda: require(True, 40.0 * MIB, 40.0 * MIB))
 
 
 def test_what_the_api_server_s_aggregator_asks_is_authorized_and_nobody_else_is_answered(scaling: Installed) -> None:

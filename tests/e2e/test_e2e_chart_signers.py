@@ -3,37 +3,31 @@
 import base64
 import sys
 from collections.abc import Iterator
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e2e.api import ApiError, connect_in, eventually
+from e2e.api import connect_in, eventually
 from e2e.certs import NODE_ADDRESS
 from e2e.cluster import PODS, busybox_pod
 from e2e.config import REGISTRY
-from e2e.installed import GATE, PATIENCE, VALUES, Installed, refusal, sgx_pod
+from e2e.gated import created, enforce, judged_running, refused_event, require_let_go, trusted_signer
+from e2e.installed import GATE, Installed, refusal, sgx_pod
 from support.vectors import vectors
 
-pytestmark = pytest.mark.usefixtures("tidy_chart")
+# What is asked of ``late`` takes minutes: it begins here, and its outcome is looked at with the statements.
+pytestmark = pytest.mark.usefixtures("tidy_chart", "late")
 ENCLAVES = vectors("enclave")
 # Signal's contact discovery, and Intel's provisioning certification enclave: two signers, both measured by us.
 (KNOWN,) = (ENCLAVES / "oe").glob("cdsi-*.signed")
 UNKNOWN = ENCLAVES / "intel-sdk" / "intel-libsgx_pce.signed.so.1.25.100.1"
 UNKNOWN_SIGNER = "c54a62f2be9ef76efb1f3930ad81ea7f60defc1f5f25e09b7c067a815ae0c6cb"
 KNOWN_SIGNER = "fc1ec5b81f576768943b7e25cb967e59117faa793ec147be76d344e6dfeb535b"
-SIGNERS = "/apis/bastide.dev/v1alpha1/trustedsigners"
 IMAGES = "/apis/bastide.dev/v1alpha1/enclaveimages"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 SWAPPER = Path(__file__).with_name("swapper.py")
 SWAPPER_PORT = 9443
-ANNOTATION = "bastide.dev/gate"
-LABEL = "bastide.dev/inspection"
-ENFORCED: dict[str, Any] = VALUES | {
-    "policy": {"signerGate": {"mode": "enforce"}},
-    "scanner": {"privateRegistries": [f"http://{REGISTRY}/team"]},
-}
 
 
 def signed(enclave: Path) -> dict[str, bytes]:
@@ -42,73 +36,20 @@ def signed(enclave: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def gated(installed: Installed) -> Iterator[Installed]:
+def gated(release: Installed) -> Installed:
     """The release with its gate shut for all enclaves but those of one signer."""
-    installed.upgrade(ENFORCED)
-    installed.apply(
-        {
-            "apiVersion": "bastide.dev/v1alpha1",
-            "kind": "TrustedSigner",
-            "metadata": {"name": "known"},
-            "spec": {"mrSigner": KNOWN_SIGNER, "namespaces": ["default"]},
-        }
-    )
-    registry = installed.cluster.registry
+    enforce(release)
+    release.apply(trusted_signer("known", {"mrSigner": KNOWN_SIGNER, "namespaces": ["default"]}))
+    registry = release.cluster.registry
     registry.push_busybox("team/known:1", signed(KNOWN))
     registry.push_busybox("team/unknown:1", signed(UNKNOWN))
     registry.push_busybox("team/none:1", {})
-    eventually(lambda: require_enforced(installed), seconds=PATIENCE)
-    yield installed
-    installed.upgrade(VALUES)
-
-
-def require_enforced(installed: Installed) -> None:
-    """Every replica of the webhook has the new policy: an image outside the list is refused, ten times in a row."""
-    for _ in range(10):
-        probe = sgx_pod("probe", "elsewhere/app:1")
-        said = refusal(lambda probe=probe: installed.cluster.api.create(f"{PODS}?dryRun=All", probe))
-        assert "elsewhere/app" in said
-
-
-def created(installed: Installed, pod: dict[str, Any]) -> None:
-    """Create a pod; a webhook that asks to try again is asked again, as kubectl does."""
-
-    def attempt() -> None:
-        try:
-            installed.cluster.create_pod(pod)
-        except ApiError as error:
-            if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-                raise
-            raise RuntimeError(f"refused: {error}") from error
-
-    eventually(attempt)
+    return release
 
 
 def report_of(installed: Installed, digest: str) -> dict[str, Any]:
     """What the scanner found in an image, as soon as it has looked."""
-    return eventually(lambda: installed.cluster.api.get(f"{IMAGES}/{digest.replace(':', '-')}"), seconds=PATIENCE)
-
-
-def refused_event(installed: Installed, name: str) -> str:
-    """Why the controller leaves the pod behind the gate, as soon as it says so."""
-
-    def look() -> str:
-        told = installed.events(name, "EnclaveRefused")
-        assert told, installed.cluster.pod(name)
-        return told[0]
-
-    return eventually(look, seconds=PATIENCE)
-
-
-def judged_running(installed: Installed, name: str) -> dict[str, Any]:
-    """The pod as soon as it runs, with all the time that a look into its image takes."""
-    eventually(lambda: require_let_go(installed, name), seconds=PATIENCE)
-    return installed.cluster.running(name)
-
-
-def require_let_go(installed: Installed, name: str) -> None:
-    """The gate is off."""
-    assert not installed.cluster.pod(name)["spec"].get("schedulingGates"), installed.events(name, "EnclaveRefused")
+    return eventually(lambda: installed.cluster.api.get(f"{IMAGES}/{digest.replace(':', '-')}"))
 
 
 def test_a_known_signer_s_enclave_waits_for_inspection_and_then_runs_by_digest(gated: Installed) -> None:
@@ -155,7 +96,7 @@ def test_a_tag_that_is_moved_after_the_review_changes_nothing(gated: Installed) 
     created(gated, sgx_pod("moved", "team/moved:1", script="cat /before"))
     other = gated.cluster.registry.push_busybox("team/moved:1", {**signed(UNKNOWN), "before": b"never\n"})
     assert other != reviewed
-    eventually(lambda: require_let_go(gated, "moved"), seconds=PATIENCE)
+    eventually(lambda: require_let_go(gated, "moved"))
     pod = gated.cluster.in_phase("moved", "Succeeded")
     assert reviewed in pod["status"]["containerStatuses"][0]["imageID"]
     assert gated.cluster.log("moved") == "the move\n"
@@ -242,54 +183,3 @@ def test_another_webhook_that_swaps_the_image_after_ours_gains_nothing(swapped: 
     said = refusal(lambda: swapped.cluster.create_pod(pod))
     assert "team/unknown" in said
     assert "denied the request" in said
-
-
-@pytest.fixture
-def warned(gated: Installed) -> Iterator[Installed]:
-    """The same in mode ``warn``."""
-    gated.upgrade(ENFORCED | {"policy": {"signerGate": {"mode": "warn"}}})
-    digest = gated.cluster.registry.push_busybox("team/unknown:probe", {**signed(UNKNOWN), "probe": b"warn\n"})
-    eventually(lambda: require_warn(gated, digest), seconds=PATIENCE)
-    yield gated
-    gated.upgrade(ENFORCED)
-
-
-def require_warn(installed: Installed, digest: str) -> None:
-    """Every replica of the webhook has the new policy: what nobody looked into gets no gate, ten times in a row."""
-    for _ in range(10):
-        made = installed.cluster.api.create(f"{PODS}?dryRun=All", sgx_pod("probe", f"team/unknown@{digest}"))
-        assert not made["spec"].get("schedulingGates")
-
-
-def require_told(installed: Installed, name: str) -> None:
-    """The controller has said what it found, and looks no more."""
-    pod = installed.cluster.pod(name)
-    assert UNKNOWN_SIGNER in pod["metadata"]["annotations"][ANNOTATION], pod["metadata"]
-    assert LABEL not in pod["metadata"].get("labels", {}), pod["metadata"]
-
-
-def test_in_mode_warn_an_unknown_signer_s_pod_runs_at_once_and_is_told_about_when_the_scanner_is_back(
-    warned: Installed,
-) -> None:
-    cluster = warned.cluster
-    digest = cluster.registry.push_busybox("team/unknown:warned", {**signed(UNKNOWN), "warned": b"of\n"})
-    warned.scale("scanner", 0)
-    made = cluster.api.create(PODS, sgx_pod("warned", f"team/unknown@{digest}"))
-    assert not made["spec"].get("schedulingGates")  # and none can be put on later
-    assert any("has not been inspected yet" in one for one in cluster.api.warnings), cluster.api.warnings
-    running = cluster.running("warned")
-    assert running["metadata"]["labels"][LABEL] == "pending"
-    assert running["metadata"]["annotations"][ANNOTATION].endswith(f"{digest}: not looked into yet")
-
-    warned.scale("scanner", 1)
-    eventually(lambda: require_told(warned, "warned"), seconds=PATIENCE)
-    told = cluster.pod("warned")
-    assert told["metadata"]["annotations"][ANNOTATION].startswith("warn: admitted, though: ")
-    assert told["status"]["containerStatuses"][0]["restartCount"] == 0
-    assert any(UNKNOWN_SIGNER in note for note in warned.events("warned", "EnclaveWarning"))
-
-    # What is known is said at once, also of an image by its tag.
-    cluster.create_pod(sgx_pod("warned-again", "team/unknown:warned"))
-    assert any("enclave" in one and "gate.refused" in one for one in cluster.api.warnings), cluster.api.warnings
-    cluster.running("warned-again")
-    eventually(lambda: require_told(warned, "warned-again"), seconds=PATIENCE)

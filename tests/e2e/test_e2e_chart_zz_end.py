@@ -13,7 +13,7 @@ import yaml
 
 from e2e.api import eventually
 from e2e.cluster import container_id
-from e2e.installed import NAMESPACE, PATIENCE, RELEASE, REPOSITORY, VALUES, Installed, sgx_pod
+from e2e.installed import NAMESPACE, RELEASE, REPOSITORY, VALUES, Installed, sgx_pod
 
 EPC = "sgx.intel.com/epc"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1"
@@ -116,7 +116,7 @@ def test_uninstalling_leaves_nothing_but_the_namespace_and_running_pods(working:
     assert left(working, everywhere=False)
     working.uninstall()
 
-    eventually(lambda: require_nothing_left(working), seconds=PATIENCE)
+    eventually(lambda: require_nothing_left(working))
     assert container_id(cluster.running("working")) == container
 
 

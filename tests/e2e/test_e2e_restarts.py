@@ -97,7 +97,7 @@ def test_one_hundred_and_ten_pods_at_once_all_get_a_device(cluster: Cluster) -> 
         phases = Counter(pod["status"]["phase"] for pod in cluster.api.get(PODS)["items"])
         assert phases == {"Running": 110}
 
-    eventually(all_run, seconds=300, every=1)
+    eventually(all_run, seconds=600, every=1)
     assert {cluster.log(f"pod-{number}") for number in range(110)} == {"opened\n"}
 
 

@@ -76,7 +76,7 @@ def test_the_agent_may_take_its_start_up_taint_away(fenced: Cluster, agent_there
         taints = fenced.api.get(OTHER)["spec"].get("taints", [])
         return [taint for taint in taints if taint["key"] != STARTUP_TAINT]
 
-    eventually(look, seconds=20)  # the cluster's own controllers taint that node too, whenever they like
+    eventually(look)  # the cluster's own controllers taint that node too, whenever they like
     assert FOREIGN_TAINT in current()
 
 
