@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bastide.cluster.scanner.confine import landlock
 from e2e.api import connect_in, eventually
 from e2e.certs import NODE_ADDRESS
 from e2e.cluster import PODS, busybox_pod
@@ -84,6 +85,16 @@ def test_an_image_without_an_enclave_holds_no_device(gated: Installed) -> None:
     pod = sgx_pod("none", "team/none:1")
     created(gated, pod)
     assert "no enclave" in refused_event(gated, "none")
+
+
+def test_what_looks_into_images_is_locked_in_within_the_pod_s_own_bounds(gated: Installed) -> None:
+    """No privilege, no capability, seccomp RuntimeDefault: and all that this kernel has is used, by scans that succeed."""
+    (address,) = gated.addresses("scanner")
+    status, text = gated.page((address, 8443), "/metrics", tls=True)
+    assert status == HTTPStatus.OK
+    assert 'bastide_scanner_confinement{by="calls"} 1.0' in text
+    assert f'bastide_scanner_confinement{{by="landlock"}} {float(landlock.version())}' in text
+    assert 'bastide_scanner_scans_total{result="report"}' in text
 
 
 def test_pods_without_sgx_are_not_looked_at(gated: Installed) -> None:
