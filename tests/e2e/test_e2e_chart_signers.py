@@ -3,6 +3,7 @@
 import base64
 import sys
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_an_image_without_an_enclave_holds_no_device(gated: Installed) -> None:
 
 
 def test_what_looks_into_images_is_locked_in_within_the_pod_s_own_bounds(gated: Installed) -> None:
-    """No privilege, no capability, seccomp RuntimeDefault: and all that this kernel has is used, by scans that succeed."""
+    """No privilege, no capability, seccomp RuntimeDefault: all that this kernel has is used, by scans that succeed."""
     (address,) = gated.addresses("scanner")
     status, text = gated.page((address, 8443), "/metrics", tls=True)
     assert status == HTTPStatus.OK

@@ -78,7 +78,9 @@ def test_ctrl_c_ends_all_workers(place: Path) -> None:
     # A heap of 500 million pages, 32 GiB to hash: no worker would end by itself in time.
     slow = place / "slow.manifest.sgx"
     slow.write_bytes(b'[sgx]\nenclave_size = "2048G"\nmax_threads = 1\n')
-    code = "import sys; from bastide.cli import invoke; sys.exit(invoke(sys.argv[1:]))"
+    # A shell that runs the tests in the background has had them ignore Ctrl-C.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; import sys; from bastide.cli import invoke; sys.exit(invoke(sys.argv[1:]))"
     command = ("enclave", "measure", slow, slow, slow, "--jobs", "2", "--libpal", place / "libpal.so")
     process = subprocess.Popen([sys.executable, "-c", code, *command], stderr=subprocess.PIPE, text=True)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
