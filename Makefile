@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
+E2E_ARGS ?=
 
-.PHONY: demo test check lint format types contracts e2e e2e-full e2e-oldest e2e-keda agree image bench fuzz proto lock clean help
+.PHONY: demo test check lint format types contracts e2e e2e-full e2e-oldest agree image bench fuzz proto lock clean help
 
 help:            ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
@@ -49,16 +50,13 @@ contracts: $(VENV)/dev.stamp     ## import-linter: the floors of the house
 	$(BIN)/lint-imports
 
 e2e: $(VENV)/dev.stamp           ## real Kubernetes parts in a box of their own (root, Go, Debian packages)
-	tests/e2e/run.sh
+	tests/e2e/run.sh $(E2E_ARGS)
 
 e2e-full: $(VENV)/dev.stamp      ## the same with every loop that CI keeps short at its full length
 	BASTIDE_E2E_FULL=1 BASTIDE_AGREE=1000 tests/e2e/run.sh
 
 e2e-oldest: $(VENV)/dev.stamp    ## the node's side of it with the oldest kubelet that we promise (1.34)
 	tests/e2e/run.sh --oldest -k "not chart and not agreement"
-
-e2e-keda: $(VENV)/dev.stamp      ## the real KEDA scales on EPC, in the box
-	keda=$$(tests/e2e/keda.sh) && BASTIDE_E2E_KEDA=$$keda tests/e2e/run.sh -k chart_keda
 
 agree: $(VENV)/dev.stamp         ## placement beside the real kube-scheduler on 1,000 random clusters
 	BASTIDE_AGREE=1000 tests/e2e/run.sh -k agreement
