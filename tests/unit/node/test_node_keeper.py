@@ -166,7 +166,7 @@ def test_a_driver_that_comes_and_goes_is_no_fight():
             hardware.describe(WITHOUT_SGX)
             await eventually(lambda: api.capacity == "0", "driver gone")
             await eventually(lambda: "bastide.dev/sgx-enabled" not in api.labels, "labels gone")
-        # On a slow machine news of our own writing comes late and is corrected once more; that must not add up to a fight.
+        # A slow machine hears late of its own writing and corrects once more; that must not add up to a fight.
         assert not keeper.state.contested
         assert keeper.state.corrections < 4
 
