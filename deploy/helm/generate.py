@@ -1,4 +1,4 @@
-"""Writes into the chart what has its home elsewhere: CRDs, the agent's fence, CEL expressions, the dashboard.
+"""Writes into the chart what has its home elsewhere: CRDs, fences, CEL expressions, the dashboard.
 
     python deploy/helm/generate.py [--check]
 
@@ -28,7 +28,7 @@ FILES = DEPLOY / "helm" / "bastide" / "files"
 def contents() -> dict[str, str]:
     """What each file below ``files/`` should hold."""
     copies = {f"crds/{file.name}": file for file in sorted((DEPLOY / "crds").glob("*.yaml"))}
-    copies["node-agent.yaml"] = DEPLOY / "policies" / "node-agent.yaml"
+    copies |= {file.name: file for file in sorted((DEPLOY / "policies").glob("*.yaml"))}
     if (dashboard := DEPLOY / "grafana" / "bastide.json").exists():
         copies["grafana.json"] = dashboard
     return {name: file.read_text() for name, file in copies.items()} | {"match.json": _match()}

@@ -14,7 +14,7 @@ from typing import Any
 
 from e2e.certs import NODE_ADDRESS
 
-type_of_patch = {"json": "application/json-patch+json", "merge": "application/merge-patch+json"}
+type_of_patch = {kind: f"application/{kind}-patch+json" for kind in ("json", "merge", "strategic-merge")}
 _CLONE_NEWNET = 0x40000000
 PATIENCE = 240.0
 """Seconds that anything may take: two cores may have other work. Nothing waits so long where it goes well."""
@@ -54,7 +54,7 @@ class Api:
         return json.loads(self.raw("POST", path, value))
 
     def patch(self, path: str, changes: object, *, kind: str = "json") -> Any:
-        """Change the object at ``path`` by a JSON patch, or by a merge patch."""
+        """Change the object at ``path`` by a JSON patch, a merge patch or Kubernetes' own."""
         return json.loads(self.raw("PATCH", path, changes, content=type_of_patch[kind]))
 
     def delete(self, path: str) -> None:

@@ -99,9 +99,9 @@ class Cluster:
         bound = {"kind": "Pod", "apiVersion": "v1", "name": made["name"], "uid": made["uid"]}
         return self.unbound_token({"boundObjectRef": bound})
 
-    def unbound_token(self, spec: dict[str, object]) -> str:
-        """A token of the agent's service account, bound to no more than ``spec`` says."""
-        path = f"/api/v1/namespaces/{AGENT_NAMESPACE}/serviceaccounts/{AGENT}/token"
+    def unbound_token(self, spec: dict[str, object], account: str = AGENT) -> str:
+        """A token of one of our service accounts, bound to no more than ``spec`` says."""
+        path = f"/api/v1/namespaces/{AGENT_NAMESPACE}/serviceaccounts/{account}/token"
         return self.api.create(path, {"spec": {"expirationSeconds": 36000, **spec}})["status"]["token"]
 
     def api_of(self, token: str) -> Api:

@@ -66,7 +66,8 @@ def test_in_mode_warn_an_unknown_signer_s_pod_runs_at_once_and_is_told_about_whe
 
     # What is known is said at once, also of an image by its tag.
     cluster.create_pod(sgx_pod("warned-again", "team/unknown:warned"))
-    # A warning has 256 characters: which check it was stands before where it is cut.
-    assert any("enclave.signer" in one for one in cluster.api.warnings), cluster.api.warnings
+    # A warning has 256 characters: which check it was stands before where it is cut, and the code is kept.
+    said = cluster.api.warnings
+    assert any("enclave.signer" in one and "[gate.refused]" in one for one in said), said
     cluster.running("warned-again")
     eventually(lambda: require_told(warned, "warned-again"))

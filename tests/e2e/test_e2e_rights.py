@@ -8,6 +8,7 @@ import pytest
 from e2e.api import Api, ApiError, eventually
 from e2e.certs import NODE_NAME
 from e2e.cluster import AGENT_NAMESPACE, NODE, Cluster
+from e2e.fences import DENIED, require_good_expressions, rights_of_an_administrator
 
 EPC = "sgx.intel.com/epc"
 ESCAPED_EPC = EPC.replace("/", "~1")
@@ -16,7 +17,6 @@ OTHER_NODE = "othernode"
 OTHER = f"/api/v1/nodes/{OTHER_NODE}"
 NODES = "/api/v1/nodes"
 EVENTS = "/api/v1/namespaces/default/events"
-DENIED = "denied request"
 FOREIGN_TAINT = {"key": "example.com/other", "effect": "NoSchedule"}
 
 
@@ -162,17 +162,13 @@ def test_the_agent_neither_makes_nor_deletes_nodes(agent_there: Api) -> None:
 
 
 @pytest.fixture
-def rights_of_an_administrator(fenced: Cluster) -> Iterator[None]:
-    """Somebody gives the agent far too much by RBAC."""
-    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-    subject = {"kind": "ServiceAccount", "name": "bastide-node-agent", "namespace": AGENT_NAMESPACE}
-    fenced.api.create(bindings, {"metadata": {"name": "too-much"}, "roleRef": role, "subjects": [subject]})
-    yield
-    fenced.api.delete(f"{bindings}/too-much")
+def too_much(fenced: Cluster) -> Iterator[None]:
+    """The agent may do all that RBAC knows of."""
+    with rights_of_an_administrator(fenced.api, AGENT_NAMESPACE, "bastide-node-agent"):
+        yield
 
 
-@pytest.mark.usefixtures("rights_of_an_administrator")
+@pytest.mark.usefixtures("too_much")
 def test_the_fence_holds_even_where_rbac_gives_everything(fenced: Cluster, agent_there: Api) -> None:
     def look() -> None:
         with pytest.raises(ApiError, match=DENIED):
@@ -204,12 +200,4 @@ def test_the_agent_tells_of_pods_in_its_own_name_only(agent_there: Api) -> None:
 
 
 def test_the_policy_s_own_expressions_are_found_good_by_the_api_server(fenced: Cluster) -> None:
-    for name in ("bastide-node-agent", "bastide-node-agent-events"):
-        path = f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/{name}"
-
-        def checked(path: str = path) -> dict[str, Any]:
-            policy = fenced.api.get(path)
-            assert policy["status"]["observedGeneration"] == policy["metadata"]["generation"]
-            return policy["status"]
-
-        assert eventually(checked).get("typeChecking", {}) == {}
+    require_good_expressions(fenced.api, "bastide-node-agent", "bastide-node-agent-events")

@@ -122,3 +122,12 @@ def test_warnings_keep_within_the_limits_of_the_api_server():
     assert sum(map(len, many)) <= LONGEST_WARNINGS
     assert many[-1] == f"and {100 - len(many) + 1} more: see `bastide cluster lint`"
     assert shortened(["same", "same", "a\nb"]) == ("same", "a b")
+
+
+def test_what_is_cut_keeps_its_code():
+    (cut,) = shortened([f"{'w' * 300} [gate.refused]"])
+    assert cut.endswith("w… [gate.refused]")
+    assert len(cut) == LONGEST_WARNING
+    (other,) = shortened([f"{'w' * 200} [{'c' * 300}]"])
+    assert other.endswith("c…")
+    assert len(other) == LONGEST_WARNING

@@ -115,8 +115,12 @@ def test_what_the_chart_has_from_elsewhere_is_what_stands_there() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_agents_fence_is_the_published_one_with_other_names() -> None:
-    published = [*yaml.safe_load_all((DEPLOY / "policies" / "node-agent.yaml").read_text())]
+FENCED = {"node-agent": "nodeAgent", "controller": "controller"}
+
+
+@pytest.mark.parametrize("component", FENCED)
+def test_a_fence_is_the_published_one_with_other_names(component: str) -> None:
+    published = [*yaml.safe_load_all((DEPLOY / "policies" / f"{component}.yaml").read_text())]
     objects = render()
     for tree in published:
         found = one(objects, tree["kind"], tree["metadata"]["name"])
@@ -124,12 +128,22 @@ def test_the_agents_fence_is_the_published_one_with_other_names() -> None:
             key: value for key, value in tree.items() if key != "metadata"
         }
     elsewhere = render({"nodeAgent": {"startupTaint": "example.com/wait"}}, release="x", namespace="elsewhere")
-    text = json.dumps(one(elsewhere, "ValidatingAdmissionPolicy", "x-bastide-node-agent"))
-    assert "'system:serviceaccount:elsewhere:x-bastide-node-agent'" in text
-    assert "example.com/wait" in text
+    text = json.dumps(one(elsewhere, "ValidatingAdmissionPolicy", f"x-bastide-{component}"))
+    assert f"'system:serviceaccount:elsewhere:x-bastide-{component}'" in text
+    assert ("example.com/wait" in text) == (component == "node-agent")
     assert "bastide-system" not in text
-    binding = one(elsewhere, "ValidatingAdmissionPolicyBinding", "x-bastide-node-agent-events")
-    assert binding["spec"]["policyName"] == "x-bastide-node-agent-events"  # type: ignore[index]
+    bindings = [tree for tree in elsewhere if tree["kind"] == "ValidatingAdmissionPolicyBinding"]
+    assert {tree["spec"]["policyName"] for tree in bindings} == {tree["metadata"]["name"] for tree in bindings}
+
+
+@pytest.mark.parametrize(("component", "key"), FENCED.items())
+def test_a_fence_can_be_left_out_and_nothing_else_with_it(component: str, key: str) -> None:
+    whole, without = render(), render({key: {"restrict": False}})
+    gone = [tree for tree in whole if tree not in without]
+    fences = [tree for tree in whole if tree["metadata"]["name"].startswith(f"bastide-{component}")]
+    assert gone
+    assert gone == [tree for tree in fences if tree["kind"].startswith("ValidatingAdmissionPolicy")]
+    assert [tree for tree in without if tree not in whole] == []
 
 
 def test_every_custom_resource_is_a_template_so_that_uninstalling_removes_it() -> None:

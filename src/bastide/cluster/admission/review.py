@@ -35,6 +35,7 @@ LONGEST_WARNINGS: Final = 4096
 _LONGEST_MESSAGE: Final = 4096
 _LONGEST_UID: Final = 128
 _DEEPEST: Final = 64
+_CODE: Final = re.compile(r" \[[a-z0-9.-]{1,64}\]$")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
@@ -236,9 +237,13 @@ def shortened(warnings: Sequence[str]) -> tuple[str, ...]:
 
 
 def one_line(message: str, longest: int) -> str:
-    """``message`` as one printable line of at most ``longest`` characters."""
+    """``message`` as one printable line of at most ``longest`` characters; a code in brackets at its end stays."""
     plain = _UNPRINTABLE.sub(" ", message)
-    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
+    if len(plain) <= longest:
+        return plain
+    code = _CODE.search(plain)
+    end = code.group() if code else ""
+    return plain[: longest - 1 - len(end)] + "…" + end
 
 
 def _status(refusal: Refusal) -> dict[str, object]:
