@@ -16,8 +16,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bastide.enclave.image import EnclaveFile
 from bastide.enclave.layout import EnclaveLayout, PageRun
-from bastide.enclave.measure import measure
+from bastide.enclave.measure import bytes_to_hash, measure
 from bastide.enclave.read import read_enclave
 from bastide.sgx.secs import SecInfo
 from bastide.units import MIB, PAGE_SIZE
@@ -47,10 +48,10 @@ def _medians(runs: list[tuple[float, float]]) -> tuple[float, float]:
     return statistics.median(wall for wall, _ in runs), statistics.median(cpu for _, cpu in runs)
 
 
-def _bound() -> None:
+def _bound(size: int = _STREAM) -> None:
     """SHA-256 over as many bytes as the stream has, in the pieces in which we hash, with nothing to put together."""
     piece, sha256 = os.urandom(_PIECE), hashlib.sha256()
-    for _ in range(_STREAM // _PIECE):
+    for _ in range(size // _PIECE):
         sha256.update(piece)
 
 
@@ -112,17 +113,11 @@ def _gramine() -> dict[str, object]:
     )
     manifest = f'[sgx]\nenclave_size = "16G"\nmax_threads = 64\n\n{files}'.encode()
 
-    def work() -> None:
-        measure(read_enclave(manifest, "app.manifest.sgx", libpal=libpal))
+    def read() -> EnclaveFile:
+        return read_enclave(manifest, "app.manifest.sgx", libpal=libpal)
 
-    runs = _alternating({"ours": work}, 5)["ours"]
-    return {
-        "enclave": f"16 GiB, 64 threads, {_TRUSTED_FILES} trusted files ({len(manifest)} bytes)",
-        "seconds": _medians(runs)[0],
-        "cpu_seconds": _medians(runs)[1],
-        "best_seconds": min(runs)[0],
-        "goal_seconds": 0.25,
-    }
+    name = f"16 GiB, 64 threads, {_TRUSTED_FILES} trusted files ({len(manifest)} bytes)"
+    return {"enclave": name, "goal_seconds": 0.25} | _whole(read)
 
 
 def _open_enclave() -> dict[str, object]:
@@ -132,13 +127,22 @@ def _open_enclave() -> dict[str, object]:
     if path is None:
         return {"skipped": "vectors/enclave is absent (set BASTIDE_VECTORS)"}
     raw = path.read_bytes()
-    runs = _alternating({"ours": lambda: measure(read_enclave(raw))}, 5)["ours"]
+    name = "Signal CDSI for DC2s_v3: 2,131,703 pages, 131,703 measured"
+    return {"enclave": name, "goal_seconds": 0.6} | _whole(lambda: read_enclave(raw))
+
+
+def _whole(read: Callable[[], EnclaveFile]) -> dict[str, object]:
+    """Reading and measuring, beside SHA-256 over as many bytes: goals in seconds are of a CPU with SHA instructions."""
+    hashed = bytes_to_hash(read())
+    times = _alternating({"ours": lambda: measure(read()), "bound": lambda: _bound(hashed)}, 5)
+    (ours, ours_cpu), (bound, bound_cpu) = _medians(times["ours"]), _medians(times["bound"])
     return {
-        "enclave": "Signal CDSI for DC2s_v3: 2,131,703 pages, 131,703 measured",
-        "seconds": _medians(runs)[0],
-        "cpu_seconds": _medians(runs)[1],
-        "best_seconds": min(runs)[0],
-        "goal_seconds": 0.6,
+        "seconds": ours,
+        "best_seconds": min(times["ours"])[0],
+        "cpu_seconds": ours_cpu,
+        "sha256_bound_seconds": bound,
+        "share_of_bound": bound / ours,
+        "share_of_bound_in_cpu_time": bound_cpu / ours_cpu,
     }
 
 
