@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from bastide.cluster.scanner import process as scan_process
 from bastide.cluster.scanner import worker
 from bastide.cluster.scanner.answer import Answer
 from bastide.cluster.scanner.confine import landlock
@@ -329,11 +330,28 @@ def test_words_of_a_process_cannot_pose_as_the_scanners(registry, tmp_path, take
     assert all(line.startswith("reader ") for line in lines)
 
 
-def test_a_process_that_floods_the_log_is_ended(registry, tmp_path, take_over):
-    take_over("reader", "sys.stderr.write('x' * (1 << 20)); sys.stderr.flush(); {}['x']")
+@pytest.mark.parametrize("stream", ["stderr", "stdout"])
+def test_a_process_that_floods_what_it_may_say_is_ended(registry, tmp_path, take_over, stream):
+    take_over("reader", f"while True: sys.{stream}.write('x' * (1 << 20))")
     with pytest.raises(UnavailableError) as caught:
         _told(registry, tmp_path)
     assert caught.value.code == "scanner.scan.ended"
+
+
+def test_the_end_of_a_process_is_seen_behind_what_nobody_reads(registry, tmp_path, take_over, monkeypatch):
+    take_over("puller", "sys.stderr.write('x' * (1 << 20))")
+
+    async def hang_up(process, *_):
+        process.stdin.write(_job(registry, f"sha256:{'1' * 64}").build())
+        process.stdin.close()
+        unread = process.stderr._transport  # it reads no further once there is too much for whoever asks
+        await eventually(lambda: not unread.is_reading(), "the pipe is full", seconds=SECONDS)
+        raise UnavailableError("test.hung-up", "nobody wants to know")
+
+    monkeypatch.setattr(scan_process, "_talk", hang_up)
+    with pytest.raises(UnavailableError) as caught:
+        _told(registry, tmp_path)
+    assert caught.value.code == "test.hung-up"
 
 
 def test_a_reader_holds_no_credential_and_nothing_but_its_files(registry, tmp_path, take_over, monkeypatch):

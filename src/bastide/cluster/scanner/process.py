@@ -1,6 +1,7 @@
 """Running a scan: one process pulls, another reads, in a folder that is gone afterwards."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -98,7 +99,7 @@ async def _ask(part: str, job: bytes, folder: str, passed_on: tuple[str, ...]) -
     finally:
         if process.returncode is None:
             process.kill()
-        await asyncio.shield(process.wait())
+        await asyncio.shield(_end(process))
     if is_forbidden:
         _log.error("%s %d was ended by its filter of calls: take what it was given for an attack", part, process.pid)
     return raw, is_forbidden
@@ -118,14 +119,26 @@ async def _talk(process: asyncio.subprocess.Process, part: str, job: bytes) -> b
     return raw
 
 
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Wait for what was killed. Python waits for the ends of the pipes too, which stand behind what is unread in them.
+
+    Whoever else has the pipes open by then (where nothing is locked in) is not waited for.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GRACE):
+            for stream in filter(None, (process.stdout, process.stderr)):
+                await _whole(process, stream, 0)
+            await process.wait()
+
+
 async def _whole(process: asyncio.subprocess.Process, stream: asyncio.StreamReader, most: int) -> bytes:
     """All that comes; nothing where it is too much, and the process is ended."""
-    raw = b""
+    raw, is_too_much = b"", False
     while piece := await stream.read(1 << 16):
-        raw += piece
-        if len(raw) > most:
+        is_too_much = is_too_much or len(raw) + len(piece) > most
+        raw = b"" if is_too_much else raw + piece
+        if is_too_much and process.returncode is None:
             process.kill()
-            return b""
     return raw
 
 
