@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bastide.cluster.gate.report import MOST_MANIFESTS, ImageReport
 from bastide.cluster.gate.trusted import TrustedSigner
 from bastide.cluster.gate.verdict import judge_image
+from bastide.cluster.scanner import reader
 from bastide.cluster.scanner.contents import contents
 from bastide.cluster.scanner.limits import ScanLimits
 from bastide.cluster.scanner.manifest import DOCKER_LIST, DOCKER_MANIFEST
@@ -537,3 +538,25 @@ def test_the_manifests_of_an_index_that_cannot_be_read_are_still_named(registry,
     report = _scan(registry, index, tmp_path)
     assert report.failure is not None
     assert [one.digest for one in report.manifests] == names
+
+
+def test_more_enclaves_than_a_report_takes_are_a_failure_before_any_is_measured(registry, tmp_path, monkeypatch):
+    monkeypatch.setattr("bastide.cluster.scanner.read.MOST_ENCLAVES", 1)
+    monkeypatch.setattr("bastide.cluster.scanner.read._measured", lambda *_: pytest.fail("measured"))
+    name = registry.put(_image(ENCLAVE, signed_intel_enclave(isv_svn=9)))
+    assert _code(_scan(registry, name, tmp_path)) == "scanner.image.enclaves"
+
+
+def test_enclaves_that_hash_too_much_together_are_a_failure_of_the_image(registry, tmp_path, monkeypatch):
+    """Not of the one enclave at which the work ran out: the next ones would cost as much again."""
+    monkeypatch.setattr("bastide.enclave.measure.MAX_HASHED", 1)
+    assert _code(_scan(registry, registry.put(_image(ENCLAVE)), tmp_path)) == "enclave.layout.work"
+
+
+def test_the_reader_loads_everything_before_it_is_locked_in(tmp_path, monkeypatch):
+    done: list[str] = []
+    monkeypatch.setattr(reader, "load_everything", lambda: done.append("loaded"))
+    monkeypatch.setattr(reader, "lock_in", lambda *_, **__: done.append("locked"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    reader.confine(tmp_path, optional=True)
+    assert done == ["loaded", "locked"]

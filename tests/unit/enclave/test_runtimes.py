@@ -9,6 +9,7 @@ from bastide.enclave.find import find
 from bastide.enclave.tar import TarReader
 from bastide.errors import MalformedError
 from support.enclave_files import signed_intel_enclave
+from support.gramine_files import manifest_text, signature
 from support.images import Member, layout, tar
 
 ENCLAVE = signed_intel_enclave()
@@ -166,3 +167,18 @@ def test_a_global_header_in_the_place_of_something_is_refused(tmp_path: Path, na
 def test_a_global_header_as_git_writes_it_is_passed_over(tmp_path: Path) -> None:
     raw = extension(b"g", record("comment", "c"), b"pax_global_header") + tar(*REAL, form=tarfile.PAX_FORMAT)
     assert paths(tmp_path, raw) == ["/real/e.so"]
+
+
+def test_a_signature_that_two_enclaves_could_have_belongs_to_neither(tmp_path: Path) -> None:
+    text = manifest_text()
+    members = (
+        Member("a.manifest.sgx", text),
+        Member("a.sgxs", b"ECREATE\0" + bytes(100)),
+        Member("a.sig", signature(text)),
+    )
+    found = list(find(layout([tar(*members)]).write(tmp_path)))
+    assert [(one.path, len(one.signatures)) for one in found] == [
+        ("/a.manifest.sgx", 0),
+        ("/a.sgxs", 0),
+        ("/a.sig", 1),
+    ]
