@@ -3,12 +3,12 @@
 Public API: ``find(path) -> Iterator[Found]`` and ``read_found(found) -> bytes``.
 
 Images are read once, layer by layer, as they lie on disk: nothing is unpacked, memory does not grow with the image.
-A file that an upper layer replaces or hides is not reported.
+A file that an upper layer replaces or hides is not reported, if no runtime shows it.
 """
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -122,14 +122,26 @@ def _in_store(store: ImageStore, source: Path, budget: _Budget) -> Iterator[Foun
 
 
 def _in_image(store: ImageStore, image: Image, number: int, source: Path, budget: _Budget) -> list[Found | Libpal]:
-    overlay: Overlay[_Mark] = Overlay()
+    overlays: tuple[Overlay[_Mark], ...] = (Overlay(), Overlay(over_lower=False))
     for index, layer in enumerate(image.layers):
-        overlay.next_layer()
+        for overlay in overlays:
+            overlay.next_layer()
         reader = TarReader(store.layer(layer))
         for entry in reader.entries():
             budget.entry(entry.size)
-            _apply(overlay, entry, reader, index, budget)
-    return [_in_layer(path, mark, image, number, source) for path, mark in overlay.marks()]
+            mark = _mark(entry, reader, index, budget)
+            for overlay in overlays:
+                _apply(overlay, entry, mark)
+    return [_in_layer(path, mark, image, number, source) for path, mark in _seen(overlays)]
+
+
+def _seen(overlays: Sequence[Overlay[_Mark]]) -> list[tuple[str, _Mark]]:
+    """What the first tree shows, and of the others what it does not; in order of path."""
+    found: list[tuple[str, _Mark]] = []
+    for overlay in overlays:
+        known = {(mark.layer, mark.offset) for _, mark in found}
+        found += [(path, mark) for path, mark in overlay.marks() if (mark.layer, mark.offset) not in known]
+    return sorted(found, key=lambda one: one[0].split("/"))
 
 
 def _in_layer(path: str, mark: _Mark, image: Image, number: int, source: Path) -> Found | Libpal:
@@ -145,14 +157,19 @@ def _content(finding: Finding | PartFinding, path: str, source: Path) -> Found |
     return Found(kind=finding.kind, path=_shown(path), size=finding.size, signatures=finding.signatures, source=source)
 
 
-def _apply(overlay: Overlay[_Mark], entry: TarEntry, reader: TarReader, layer: int, budget: _Budget) -> None:
-    if entry.type is EntryType.FILE:
-        finding = examine(entry.name, entry.size, reader.content(), budget.limits)
-        if finding is None:
-            overlay.put(entry.name)
-            return
-        budget.finding(finding)
-        overlay.put(entry.name, _Mark(finding=finding, layer=layer, offset=entry.offset))
+def _mark(entry: TarEntry, reader: TarReader, layer: int, budget: _Budget) -> _Mark | None:
+    if entry.type is not EntryType.FILE:
+        return None
+    finding = examine(entry.name, entry.size, reader.content(), budget.limits)
+    if finding is None:
+        return None
+    budget.finding(finding)
+    return _Mark(finding=finding, layer=layer, offset=entry.offset)
+
+
+def _apply(overlay: Overlay[_Mark], entry: TarEntry, mark: _Mark | None) -> None:
+    if entry.type is EntryType.GLOBAL_HEADER:
+        overlay.refuse_if_there(entry.name)
     elif entry.type is EntryType.DIRECTORY:
         overlay.directory(entry.name)
     elif entry.type is EntryType.SYMLINK:
@@ -160,7 +177,7 @@ def _apply(overlay: Overlay[_Mark], entry: TarEntry, reader: TarReader, layer: i
     elif entry.type is EntryType.HARD_LINK:
         overlay.hard_link(entry.name, entry.link)
     else:
-        overlay.put(entry.name)
+        overlay.put(entry.name, mark)
 
 
 def _in_folder(folder: Path, budget: _Budget, progress: Progress | None) -> list[Found | Libpal]:

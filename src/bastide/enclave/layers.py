@@ -104,8 +104,17 @@ def checked(pieces: Iterable[bytes], digest: str, what: str) -> Iterator[bytes]:
         )
 
 
-def unpacked(packed: Iterable[bytes], what: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:
+def unpacked(
+    packed: Iterable[bytes], what: str, limits: Limits = DEFAULT_LIMITS, *, plain: bool = False
+) -> Iterator[bytes]:
     """The content of a layer that is gzip, zstd or not packed; the first bytes tell (as in containerd).
+
+    Args:
+        packed: the layer.
+        what: its name.
+        limits: what to refuse.
+        plain: its digest is that of its content: it is refused if it looks packed. A tar can begin like a packed file,
+            and runtimes that go by its media type would read it as what it is.
 
     Raises:
         MalformedError: ``enclave.layer.compression`` (damaged, ends early, something behind it, or another
@@ -117,6 +126,10 @@ def unpacked(packed: Iterable[bytes], what: str, limits: Limits = DEFAULT_LIMITS
     for magic, name in _OTHER_COMPRESSIONS.items():
         if head.startswith(magic):
             raise _damaged(what, f"expected tar, gzip or zstd, seen {name}")
+    if plain and is_packed(head):
+        raise _damaged(
+            what, "expected a layer that is not packed, as its diff id says, seen one that begins as if it were"
+        )
     if head.startswith(_GZIP):
         yield from _bounded(_gunzip(source, what), source, what, limits)
     elif head.startswith(_ZSTD) or _is_skippable(head):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from bastide.enclave.blobs import Archive, Files, Folder, WholeFile, put_aside
+from bastide.enclave.go_json import DESCRIPTOR, DOCUMENT, PLATFORM, ROOT_FS, one_reading
 from bastide.enclave.layers import (
     DEFAULT_LIMITS,
     Limits,
@@ -106,7 +107,7 @@ class ImageStore:
 
         Raises:
             MalformedError: ``enclave.image.none``, ``.missing``, ``.digest``, ``.digest-form``, ``.size``, ``.json``,
-                ``.shape``, ``.layers``, ``.disagree``.
+                ``.shape``, ``.layers``, ``.disagree``, ``.key``.
         """
         index = self._json("index.json", None)
         entries = sequence(self._json("manifest.json", None))
@@ -150,8 +151,9 @@ class ImageStore:
             pieces = self._told(pieces_of(file, size))
             if layer.digest is not None:
                 pieces = checked(pieces, layer.digest, layer.file)
-            pieces = unpacked(pieces, layer.name, self._limits)
-            if layer.diff_id is not None and layer.diff_id != layer.digest:
+            unchanged = layer.diff_id is not None and layer.diff_id == layer.digest
+            pieces = unpacked(pieces, layer.name, self._limits, plain=unchanged)
+            if layer.diff_id is not None and not unchanged:
                 pieces = checked(pieces, layer.diff_id, f"{layer.file}, unpacked")
             yield from pieces
 
@@ -162,12 +164,12 @@ class ImageStore:
             yield piece
 
     def _in_index(self, index: dict[str, object], above: tuple[str, ...], depth: int) -> Iterator[Image]:
-        entries = sequence(index.get("manifests"))
+        entries = sequence(one_reading(index, DOCUMENT, "index").get("manifests"))
         if depth > _DEEPEST_INDEX or len(entries) > _MOST_MANIFESTS:
             message = f"expected at most {_MOST_MANIFESTS} manifests, {_DEEPEST_INDEX} indexes deep"
             raise MalformedError("enclave.image.shape", message)
         for entry in map(mapping, entries):
-            platform = mapping(entry.get("platform"))
+            platform = one_reading(mapping(one_reading(entry, DESCRIPTOR, "index").get("platform")), PLATFORM, "index")
             if platform and platform.get("architecture") != _ARCHITECTURE:
                 continue
             digest = check_digest_form(text(entry.get("digest")), "index")
@@ -179,7 +181,8 @@ class ImageStore:
                 yield self._image(document, (digest, *above), tuple(name for name in names if name))
 
     def _image(self, manifest: dict[str, object], digests: tuple[str, ...], names: tuple[str, ...]) -> Image:
-        config = mapping(manifest.get("config"))
+        one_reading(manifest, DOCUMENT, "manifest")
+        config = one_reading(mapping(manifest.get("config")), DESCRIPTOR, "manifest, config")
         config_digest = check_digest_form(text(config.get("digest")), "manifest, config")
         diff_ids = _diff_ids(self._json(_blob(config_digest), config))
         layers = [mapping(entry) for entry in sequence(manifest.get("layers"))]
@@ -294,6 +297,7 @@ def _opener(path: Path) -> Callable[[], BinaryIO]:
 
 
 def _layer(entry: dict[str, object], diff_id: str, index: int) -> Layer:
+    one_reading(entry, DESCRIPTOR, f"layers[{index}]")
     digest = check_digest_form(text(entry.get("digest")), f"manifest, layers[{index}]")
     size = entry.get("size")
     if isinstance(size, bool) or not isinstance(size, int):
@@ -302,7 +306,8 @@ def _layer(entry: dict[str, object], diff_id: str, index: int) -> Layer:
 
 
 def _diff_ids(config: object) -> tuple[str, ...]:
-    found = sequence(mapping(mapping(config).get("rootfs")).get("diff_ids"))
+    tree = one_reading(mapping(config), DOCUMENT, "config")
+    found = sequence(one_reading(mapping(tree.get("rootfs")), ROOT_FS, "config, rootfs").get("diff_ids"))
     return tuple(check_digest_form(text(entry), "config, rootfs.diff_ids") for entry in found)
 
 

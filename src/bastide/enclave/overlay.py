@@ -4,10 +4,13 @@ Layers are read from the lowest up, once. Kept are symbolic links (paths of late
 files that someone marked; for all others it is enough to know what they replace. So memory follows the number of
 links and marks, not the size of the image.
 
-Names are resolved as containerd does it when it unpacks: parents through symbolic links that never leave the root,
-the last part of a path never followed.
+Names are resolved as runtimes do it when they unpack: parents through symbolic links that never leave the root,
+the last part of a path never followed. Which links that are differs: containerd, Docker and Podman unpack a layer for
+overlayfs into a folder of its own, where links of lower layers are not seen; elsewhere they unpack it over
+the layers below, and follow them. Both trees can be had here; what is seen in either must be reported.
 
-Source: OCI image-spec v1.1 "Image Layer Filesystem Changeset" (whiteouts, opaque whiteouts); path_resolution(7).
+Source: OCI image-spec v1.1 "Image Layer Filesystem Changeset" (whiteouts, opaque whiteouts); path_resolution(7);
+containerd ``archive.Apply`` and ``diff/apply`` (root of a layer, whiteouts of any type of entry).
 """
 
 from collections.abc import Iterator
@@ -46,9 +49,13 @@ class Overlay(Generic[_Mark]):
     All paths are as an archive writes them. The methods raise MalformedError: ``enclave.layer.path`` (``..`` in a
     path, or a whiteout of nothing), ``enclave.layer.links`` (symbolic links that go round), ``enclave.layer.work``
     (more links or steps than any real image has).
+
+    Args:
+        over_lower: whether symbolic links of lower layers are followed too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, over_lower: bool = True) -> None:
+        self._over_lower = over_lower
         self._root: _Node[_Mark] = _Node()
         self._layer = 0
         self._steps = 0
@@ -61,6 +68,11 @@ class Overlay(Generic[_Mark]):
     def put(self, path: str, mark: _Mark | None = None) -> None:
         """A file (or device) at ``path``, kept if it has a mark; or a whiteout, if its name is one."""
         parents, name = _split(path)
+        if not self._whiteout(path, parents, name):
+            self._replace(parents, name, mark=mark, target=None)
+
+    def _whiteout(self, path: str, parents: list[str], name: str) -> bool:
+        """Whether the name is that of a whiteout, whatever type its entry has: then it hides, and nothing is made."""
         if name == OPAQUE:
             # What is a file there stays one: runtimes differ, and what may be seen must be reported.
             folder = self._find(self._resolved(parents))
@@ -69,18 +81,22 @@ class Overlay(Generic[_Mark]):
             hidden = self._find([*self._resolved(parents), _hidden_name(name, path)])
             self._hide([hidden] if hidden is not None else [])
         else:
-            self._replace(parents, name, mark=mark, target=None)
+            return False
+        return True
 
     def symlink(self, path: str, target: str) -> None:
         """A symbolic link at ``path``."""
         parents, name = _split(path)
-        self._replace(parents, name, mark=None, target=target)
+        if not self._whiteout(path, parents, name) and not name.startswith(_AUFS):
+            self._replace(parents, name, mark=None, target=target)
 
     def hard_link(self, path: str, existing: str) -> None:
         """One more name, ``path``, for what is at ``existing``."""
         at_parents, at_name = _split(existing)
         found = self._find([*self._resolved(at_parents), at_name])
         parents, name = _split(path)
+        if self._whiteout(path, parents, name) or name.startswith(_AUFS):
+            return
         mark, target = (found.mark, found.target) if found is not None else (None, None)
         self._replace(parents, name, mark=mark, target=target)
 
@@ -89,20 +105,35 @@ class Overlay(Generic[_Mark]):
         if not path.strip("/."):
             return
         parents, name = _split(path)
+        if self._whiteout(path, parents, name):
+            return
         real = [*self._resolved(parents), name]
         node = self._find(real)
         if node is not None and (node.target is not None or node.mark is not None):
             self._remove(real)
 
+    def refuse_if_there(self, path: str) -> None:
+        """Refuse an entry that some runtimes replace what is at ``path`` by, and others pass over."""
+        parents, name = _split(path)
+        if name.startswith(WHITEOUT) or self._find([*self._resolved(parents), name]) is not None:
+            message = f"a global header in the place of a file: {path[:_LONGEST_SHOWN]!r}"
+            raise MalformedError(
+                "enclave.layer.path", message, hint="no image builder writes it: do not trust this image"
+            )
+
     def marks(self) -> Iterator[tuple[str, _Mark]]:
-        """Path from the root (without ``/`` in front) and mark of what was marked and is seen in the end, in order."""
+        """Path from the root (without ``/`` in front) and mark of what was marked and is seen in the end, in order.
+
+        Files that AUFS kept for hard links (``.wh..wh.plnk``) are among them: runtimes tell by the last part of a path
+        alone which of them a link means.
+        """
         pending = [("", self._root)]
         while pending:
             path, node = pending.pop()
             if node.mark is not None:
                 yield path, node.mark
             below = [(f"{path}/{name}" if path else name, child) for name, child in node.children.items()]
-            pending += sorted((entry for entry in below if not entry[0].startswith(_AUFS)), reverse=True)
+            pending += sorted(below, reverse=True, key=lambda entry: entry[0])
 
     def _resolved(self, parts: list[str]) -> list[str]:
         """The real directory that ``parts`` name, through symbolic links, never above the root."""
@@ -121,7 +152,7 @@ class Overlay(Generic[_Mark]):
                     nodes.pop()
                 continue
             node = nodes[-1].children.get(part) if nodes[-1] is not None else None
-            if node is None or node.target is None:
+            if node is None or node.target is None or not (self._over_lower or node.layer == self._layer):
                 real.append(part)
                 nodes.append(node)
                 continue

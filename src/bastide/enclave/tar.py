@@ -2,7 +2,7 @@
 
 We read what image builders write (ustar, pax, GNU long names) as Go's archive/tar reads it, because containerd, docker
 and podman are Go: where tar dialects differ, seeing another file tree than the runtime would hide an enclave. Sparse
-files, multi-volume archives and unknown types are refused.
+files, multi-volume archives and unknown types are refused, and so are headers that readers take for different things.
 
 Public API: ``TarReader(chunks).entries()``, and ``TarReader.content()`` for the entry given last.
 
@@ -26,16 +26,19 @@ LONGEST_NAME: Final = 4096
 
 _LARGEST_SIZE: Final = 1 << 62
 _ZERO: Final = bytes(BLOCK)
+_SEEN: Final = " kinds"
+"""Under this key, which no record is kept by, stand the kinds of the extended headers of an entry."""
 
 
 class EntryType(Enum):
-    """What an entry makes; devices and FIFOs are ``OTHER``."""
+    """What an entry makes; devices and FIFOs are ``OTHER``. A ``GLOBAL_HEADER`` makes nothing."""
 
     FILE = "file"
     HARD_LINK = "hard link"
     SYMLINK = "symlink"
     DIRECTORY = "directory"
     OTHER = "other"
+    GLOBAL_HEADER = "global header"
 
 
 _TYPES: Final = {
@@ -97,7 +100,10 @@ class TarReader:
         extended: dict[str, str] = {}
         while (header := self._header()) is not None:
             kind = header[156:157]
-            if kind in b"xgLK":
+            if kind == b"g":
+                yield self._global(header, extended)
+                continue
+            if kind in b"xLK":
                 extended = self._extension(kind, header, extended)
                 continue
             yield self._entry(header, extended)
@@ -139,9 +145,12 @@ class TarReader:
                 raise self._sparse()
             raise self._broken("type", f"unknown entry type {header[156:157]!r}")
         name = extended.get("path") or _plain_name(header)
-        if entry_type is EntryType.FILE and name.endswith("/"):
-            entry_type = EntryType.DIRECTORY  # the form of tar before POSIX, still read by all
         size = self._size(header, extended)
+        if entry_type is EntryType.FILE and name.endswith("/"):
+            if header[156:157] != b"\0" and size:
+                # Go makes a file of it, GNU tar a folder: the content of the one is headers to the other.
+                raise self._broken("type", "a file with content whose name is that of a folder")
+            entry_type = EntryType.DIRECTORY  # the form of tar before POSIX, still read by all
         if entry_type is not EntryType.FILE:
             size = 0  # header-only types: whatever they claim, no content follows
         self._content_left, self._padding = size, -size % BLOCK
@@ -161,9 +170,26 @@ class TarReader:
             raise self._broken("pax", f"expected a decimal size, seen {written[:32]!r}")
         return int(written)
 
+    def _global(self, header: bytes, extended: dict[str, str]) -> TarEntry:
+        """A pax header about all entries; Go passes over what it says, and readers of Go remove what has its name."""
+        if extended:
+            raise self._broken("pax", "a global header between an extended header and its entry")
+        wanted = self._extension(b"g", header, {}).keys() - {_SEEN}
+        if wanted:
+            raise self._broken("pax", f"a global header sets {', '.join(sorted(wanted))} for all entries")
+        name = self._name(_plain_name(header))
+        offset = self._before_buffer + self._at
+        return TarEntry(name=name, type=EntryType.GLOBAL_HEADER, size=0, link="", offset=offset)
+
     def _extension(self, kind: bytes, header: bytes, extended: dict[str, str]) -> dict[str, str]:
-        """What a pax or GNU header says about the entry that follows it, together with ``extended``."""
+        """What a pax or GNU header says about the entry that follows it, together with ``extended``.
+
+        Of two pax headers Go takes the last one alone, others both; of a pax and a GNU name each takes its own.
+        """
         self._check(header)
+        seen = f"{extended.get(_SEEN, '')}{kind.decode()}"
+        if len(set(seen)) != len(seen):
+            raise self._broken("pax", "two extended headers of one kind for one entry")
         size = self._number(header[124:136])
         if size > LARGEST_EXTENSION:
             message = f"expected an extended header of at most {LARGEST_EXTENSION} bytes, seen {size}"
@@ -171,17 +197,17 @@ class TarReader:
         raw = self._take(size) or b""
         self._pass_over(-size % BLOCK)
         if kind in b"LK":
-            return {**extended, "path" if kind == b"L" else "linkpath": _text(raw)}
+            return self._joined(extended, {"path" if kind == b"L" else "linkpath": _text(raw)}, seen)
         records = self._pax(raw)
         if any(key.startswith("GNU.sparse.") for key in records):
             raise self._sparse()
         wanted = {key: value for key, value in records.items() if key in ("path", "linkpath", "size")}
-        if kind == b"g":
-            if wanted:
-                # Go passes over these, other readers apply them: the same bytes would be two file trees.
-                raise self._broken("pax", f"a global header sets {', '.join(wanted)} for all entries")
-            return extended
-        return {**extended, **wanted}
+        return self._joined(extended, wanted, seen)
+
+    def _joined(self, extended: dict[str, str], more: dict[str, str], seen: str) -> dict[str, str]:
+        if not extended.keys().isdisjoint(more):
+            raise self._broken("pax", "a pax and a GNU header name one entry")
+        return {**extended, **more, _SEEN: seen}
 
     def _pax(self, raw: bytes) -> dict[str, str]:
         """Records of the form ``length key=value newline``, the length being that of the whole record."""
@@ -269,11 +295,20 @@ class TarReader:
 
 
 def _plain_name(header: bytes) -> str:
-    """Name of the header itself; the prefix field belongs to it in ustar only (GNU keeps times there)."""
-    name = _text(header[:100])
-    if header[257:263] == b"ustar\0" and header[345]:
-        return f"{_text(header[345:500])}/{name}"
-    return name
+    """Name of the header itself, with the prefix of ustar, or the shorter one of star.
+
+    GNU keeps times there; where these are none, Go takes them for a prefix (as its own writer once made them).
+    """
+    name, magic = _text(header[:100]), header[257:263]
+    is_gnu = magic == b"ustar "
+    prefix = _text(header[345:476] if magic == b"ustar\0" and header[508:] == b"tar\0" else header[345:500])
+    if is_gnu and (_are_times(header[345:357], header[357:369]) or not prefix.isascii()):
+        return name
+    return f"{prefix}/{name}" if prefix and (is_gnu or magic == b"ustar\0") else name
+
+
+def _are_times(*fields: bytes) -> bool:
+    return all(field[0] in b"\0\x80\xff" or not field.strip(b" \0").strip(b"01234567") for field in fields)
 
 
 def _text(field: bytes) -> str:

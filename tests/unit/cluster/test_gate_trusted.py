@@ -6,7 +6,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bastide.cluster.gate.report import BlockReport, EnclaveReport
+from bastide.cluster.gate.stated import Stated
 from bastide.cluster.gate.trusted import TrustedSigner, signers_policy
+from bastide.enclave.image import EnclaveKind
 from bastide.enclave.signers import DebugPolicy, MeasurementPolicy, SignerRule
 from bastide.errors import MalformedError
 from support.gate import REPOSITORY, Tree, key_tree, public_pem, trusted_tree
@@ -172,3 +175,8 @@ def test_the_public_key_is_the_one_of_the_object() -> None:
     signer = TrustedSigner.parse(trusted_tree(statementKeys=[key_tree(REPOSITORY)]))
     key = signer.statements[0].keys[0].key
     assert key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode() == public_pem()
+
+
+def test_a_statement_vouches_for_no_enclave_without_a_signature():
+    nothing = EnclaveReport(path="/app/e.so", kind=EnclaveKind.GRAMINE, blocks=(BlockReport(name="manifest"),))
+    assert not Stated(statements=(), passed_over=()).vouches_for(("sha256:" + "0" * 64,), nothing)

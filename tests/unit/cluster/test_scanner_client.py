@@ -438,3 +438,16 @@ def test_an_empty_blob_has_a_digest_as_well(registry):
     registry.blobs[digest(b"")] = b""
     empty = Descriptor(media_type="x", digest=digest(b""), size=0)
     assert _read(registry, empty) == b""
+
+
+@pytest.mark.parametrize("host", ["a\0b.test", "a" * 70 + ".test", "..", "xn--\udcff.test"])
+def test_a_redirect_to_a_name_that_is_none_is_no_fault_of_ours(registry, host):
+    """A fault would stand for an hour against the digest, which others may have elsewhere."""
+    client = repository(registry, wire=Wire(ssl.create_default_context()))
+    question = client._redirect(client._question("/v2/", "*/*"), f"https://{host}/x", "*/*")
+
+    def ask():
+        with client._wire.get(question, client._deadline):
+            pass
+
+    assert _refusal(UnavailableError, ask).code == "scanner.http.name"

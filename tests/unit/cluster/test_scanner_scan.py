@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bastide.cluster.gate.report import MOST_MANIFESTS, ImageReport
 from bastide.cluster.gate.trusted import TrustedSigner
 from bastide.cluster.gate.verdict import judge_image
+from bastide.cluster.scanner import reader
 from bastide.cluster.scanner.contents import contents
 from bastide.cluster.scanner.limits import ScanLimits
 from bastide.cluster.scanner.manifest import DOCKER_LIST, DOCKER_MANIFEST
@@ -59,7 +60,7 @@ def _scan(registry, name, tmp_path, *, limits=None, **options) -> ImageReport:
 
 
 def _code(report: ImageReport) -> str:
-    assert not report.manifests
+    assert not report.enclaves
     assert report.failure is not None
     return report.failure.code
 
@@ -463,3 +464,99 @@ def test_statements_are_bounded(registry):
         envelopes = [_statement(registry, name, key=ec.generate_private_key(ec.SECP256R1())) for _ in range(number)]
         registry.attach(name, envelopes[0], PAYLOAD_TYPE, more=envelopes[1:])
     assert len(statements_of(repository(registry), name)) == 8
+
+
+HARMLESS = layout([tar(Member("etc/hello", b"hello"))])
+
+
+def _with_evil(registry, where: str) -> tuple[dict, str]:
+    """A good manifest, with the layers of another image under the key that Go takes for the same."""
+    evil, good = _image(ENCLAVE), HARMLESS
+    registry.put(evil, "evil")
+    registry.put(good)
+    tree, bad = (json.loads(one.blobs[one.manifest_digest]) for one in (good, evil))
+    return {**tree, where: bad["layers"]}, where
+
+
+@pytest.mark.parametrize("key", ["Layers", "LAYERS", "layer\u017f"])
+def test_a_manifest_that_go_reads_as_another_is_refused(registry, tmp_path, key):
+    tree, _ = _with_evil(registry, key)
+    name = registry.put_document(tree, OCI_MANIFEST)
+    assert _code(_scan(registry, name, tmp_path)) == "enclave.image.key"
+
+
+def test_an_index_or_config_that_go_reads_as_another_is_refused(registry, tmp_path):
+    registry.put(HARMLESS)
+    registry.put(_image(ENCLAVE), "evil")
+    tree = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [registry.entry("1", **_platform())]}
+    index = registry.put_document({**tree, "Manifests": [registry.entry("evil", **_platform())]}, OCI_INDEX)
+    assert _code(_scan(registry, index, tmp_path)) == "enclave.image.key"
+    entry = registry.entry("evil", platform={"os": "linux", "architecture": "arm64", "Architecture": "amd64"})
+    assert _code(_scan(registry, registry.put_index(registry.entry("1", **_platform()), entry), tmp_path)) == (
+        "enclave.image.key"
+    )
+    manifest = json.loads(HARMLESS.blobs[HARMLESS.manifest_digest])
+    config = json.loads(HARMLESS.blobs[manifest["config"]["digest"]])
+    config["rootfs"]["Diff_IDs"] = []
+    raw = json.dumps(config).encode()
+    registry.blobs[digest(raw)] = raw
+    manifest["config"] |= {"digest": digest(raw), "size": len(raw)}
+    report = _scan(registry, registry.put_document(manifest, OCI_MANIFEST), tmp_path)
+    assert report.failure is not None
+    assert report.failure.code == "enclave.image.key"
+
+
+def test_a_manifest_that_nodes_fall_back_on_is_looked_into(registry, tmp_path):
+    """An amd64 node takes 386 where it is too old for all that an index has for amd64."""
+    registry.put(HARMLESS, "newer")
+    name = registry.put(_image(ENCLAVE), "386")
+    newer = {"platform": {"os": "linux", "architecture": "amd64", "variant": "v4"}}
+    index = registry.put_index(registry.entry("newer", **newer), registry.entry("386", **_platform("linux", "386")))
+    report = _scan(registry, index, tmp_path)
+    assert [one.digest for one in report.manifests if one.enclaves] == [name]
+    both = registry.put_index(
+        registry.entry("newer", **_platform()), registry.entry("386", **_platform("linux", "386"))
+    )
+    assert [one.digest for one in _scan(registry, both, tmp_path).manifests] == [HARMLESS.manifest_digest]
+
+
+def test_a_plain_layer_that_begins_like_a_packed_one_is_refused(registry, tmp_path):
+    """Its diff id is its digest: runtimes that go by the media type read a tar, whatever gzip makes of it."""
+    hidden = gzip.compress(tar(Member("etc/hello", b"hello")), mtime=0)
+    image = layout([hidden], compression="plain")
+    tree = json.loads(image.blobs[image.manifest_digest])
+    tree["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar"
+    registry.put(image)
+    report = _scan(registry, registry.put_document(tree, OCI_MANIFEST), tmp_path)
+    assert report.failure is not None
+    assert report.failure.code == "enclave.layer.compression"
+
+
+def test_the_manifests_of_an_index_that_cannot_be_read_are_still_named(registry, tmp_path):
+    names = [registry.put(layout([tar(Member("etc/a", tag.encode())), b"no tar at all" * 100]), tag) for tag in "ab"]
+    index = registry.put_index(*(registry.entry(tag, **_platform()) for tag in "ab"))
+    report = _scan(registry, index, tmp_path)
+    assert report.failure is not None
+    assert [one.digest for one in report.manifests] == names
+
+
+def test_more_enclaves_than_a_report_takes_are_a_failure_before_any_is_measured(registry, tmp_path, monkeypatch):
+    monkeypatch.setattr("bastide.cluster.scanner.read.MOST_ENCLAVES", 1)
+    monkeypatch.setattr("bastide.cluster.scanner.read._measured", lambda *_: pytest.fail("measured"))
+    name = registry.put(_image(ENCLAVE, signed_intel_enclave(isv_svn=9)))
+    assert _code(_scan(registry, name, tmp_path)) == "scanner.image.enclaves"
+
+
+def test_enclaves_that_hash_too_much_together_are_a_failure_of_the_image(registry, tmp_path, monkeypatch):
+    """Not of the one enclave at which the work ran out: the next ones would cost as much again."""
+    monkeypatch.setattr("bastide.enclave.measure.MAX_HASHED", 1)
+    assert _code(_scan(registry, registry.put(_image(ENCLAVE)), tmp_path)) == "enclave.layout.work"
+
+
+def test_the_reader_loads_everything_before_it_is_locked_in(tmp_path, monkeypatch):
+    done: list[str] = []
+    monkeypatch.setattr(reader, "load_everything", lambda: done.append("loaded"))
+    monkeypatch.setattr(reader, "lock_in", lambda *_, **__: done.append("locked"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    reader.confine(tmp_path, optional=True)
+    assert done == ["loaded", "locked"]

@@ -155,7 +155,7 @@ def test_an_enclave_in_the_place_of_a_folder_goes_when_the_folder_comes_back(tmp
 
 def test_a_whiteout_goes_through_symbolic_links(tmp_path: Path) -> None:
     below = tar(Member("lib", symlink="usr/lib"), Member("usr/lib/e.so", ENCLAVE))
-    assert paths(tmp_path, below, tar(Member("lib/.wh.e.so"))) == []
+    assert paths(tmp_path, below, tar(Member("lib", symlink="usr/lib"), Member("lib/.wh.e.so"))) == []
 
 
 def test_a_symbolic_link_that_is_replaced_leads_nowhere(tmp_path: Path) -> None:

@@ -74,6 +74,9 @@ class Answer:
             if report.failure is None and names[0] != names[1]:
                 message = f"expected a report about {len(names[0])} manifests, seen one about others"
                 raise MalformedError("scanner.image.unread", message)
+            if report.failure is not None:
+                # What was pulled is known all the same: a statement about each of them may vouch for the image.
+                report = replace(report, manifests=self.report.manifests)
             report = replace(report, statements=self.report.statements).bounded()
         return Answer(
             report=report, passing=reading.passing, seconds={**self.seconds, **reading.seconds}, pulled=self.pulled

@@ -4,12 +4,14 @@ A document that could be read as an index by one program and as a manifest by an
 that runtimes unpack in a way that we do not know.
 
 Source: OCI image-spec v1.1 "Image Manifest", "Image Index", "Media Types"; Docker "Image Manifest Version 2, Schema 2";
-CVE-2021-41190 (documents with both ``manifests`` and ``layers``); containerd ``platforms.Normalize`` (spellings).
+CVE-2021-41190 (documents with both ``manifests`` and ``layers``); containerd ``platforms.Normalize`` (spellings) and
+``platforms.Only`` (an amd64 node takes 386 where an index has no amd64 for it).
 """
 
 from dataclasses import dataclass
 from typing import Final
 
+from bastide.enclave.go_json import DESCRIPTOR, DOCUMENT, PLATFORM, one_reading
 from bastide.enclave.layers import check_digest_form
 from bastide.errors import MalformedError
 from bastide.pods.tree import mapping, text
@@ -44,19 +46,36 @@ _LAYERS: Final = frozenset(
 _MOST_ENTRIES: Final = 1000
 _LARGEST_BLOB: Final = 1 << 50
 _AMD64: Final = ("amd64", "x86_64", "x86-64")
+_386: Final = ("386", "i386")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """For whom an image is, as written."""
+    """For whom an image is, as written.
+
+    Attributes:
+        os, architecture: empty where nothing is said.
+        asks_more: whether it also wants a newer processor or some version or feature of the system.
+    """
 
     os: str
     architecture: str
+    asks_more: bool = False
 
     @property
     def is_linux_amd64(self) -> bool:
         """Whether a node with SGX runs it; spellings and what is left out count as containerd counts them."""
         return self.os.lower() in ("linux", "") and self.architecture.lower() in (*_AMD64, "")
+
+    @property
+    def is_fallback(self) -> bool:
+        """Whether containerd takes it on such a node where an index has nothing better."""
+        return self.os.lower() in ("linux", "") and self.architecture.lower() in _386
+
+    @property
+    def is_first_choice(self) -> bool:
+        """Whether every such node takes it before a fallback."""
+        return self.is_linux_amd64 and bool(self.architecture) and not self.asks_more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +156,13 @@ def parse_document(raw: bytes, content_type: str = "") -> Index | Manifest:
 
     Raises:
         MalformedError: ``scanner.manifest.json``, ``scanner.manifest.type`` (another, or two that differ),
-            ``scanner.manifest.ambiguous``, ``scanner.manifest.shape``.
+            ``scanner.manifest.ambiguous``, ``scanner.manifest.shape``, ``enclave.image.key``.
     """
     try:
         tree = mapping(read_json(raw, largest=LARGEST_MANIFEST))
     except MalformedError as error:
         raise MalformedError("scanner.manifest.json", error.message) from None
+    one_reading(tree, DOCUMENT, "document")
     if "manifests" in tree and ("layers" in tree or "config" in tree):
         message = "expected either an index or a manifest, seen both in one document"
         raise MalformedError("scanner.manifest.ambiguous", message, hint="do not trust this image")
@@ -163,12 +183,13 @@ def parse_platform(config: bytes) -> Platform:
     """For whom an image is, by its config.
 
     Raises:
-        MalformedError: ``scanner.manifest.json``.
+        MalformedError: ``scanner.manifest.json``, ``enclave.image.key``.
     """
     try:
-        return _platform(mapping(read_json(config, largest=LARGEST_MANIFEST)))
+        tree = mapping(read_json(config, largest=LARGEST_MANIFEST))
     except MalformedError as error:
         raise MalformedError("scanner.manifest.json", error.message, where="config") from None
+    return _platform(tree, "config")
 
 
 def _index(tree: dict[str, object]) -> Index:
@@ -193,7 +214,7 @@ def _descriptors(tree: dict[str, object], name: str) -> tuple[Descriptor, ...]:
 
 
 def _descriptor(value: object, where: str) -> Descriptor:
-    entry = mapping(value)
+    entry = one_reading(mapping(value), DESCRIPTOR, where)
     size, platform = entry.get("size"), entry.get("platform")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _LARGEST_BLOB:
         raise _shape("expected a size in bytes", where)
@@ -207,13 +228,15 @@ def _descriptor(value: object, where: str) -> Descriptor:
         media_type=text(entry.get("mediaType")),
         digest=digest,
         size=size,
-        platform=_platform(mapping(platform)) if mapping(platform) else None,
+        platform=_platform(mapping(platform), where) if mapping(platform) else None,
         artifact_type=text(entry.get("artifactType")),
     )
 
 
-def _platform(tree: dict[str, object]) -> Platform:
-    return Platform(os=text(tree.get("os")), architecture=text(tree.get("architecture")))
+def _platform(tree: dict[str, object], where: str) -> Platform:
+    one_reading(tree, PLATFORM, where)
+    asks_more = tree.get("variant") not in (None, "", "v1") or any(key.startswith("os.") for key in tree)
+    return Platform(os=text(tree.get("os")), architecture=text(tree.get("architecture")), asks_more=asks_more)
 
 
 def _shape(message: str, where: str) -> MalformedError:

@@ -18,7 +18,15 @@ from typing import Final
 from bastide.cluster.gate.report import MOST_MANIFESTS
 from bastide.cluster.scanner.client import Repository
 from bastide.cluster.scanner.limits import ScanLimits
-from bastide.cluster.scanner.manifest import LARGEST_MANIFEST, OCI_MANIFEST, Descriptor, Index, Manifest, parse_platform
+from bastide.cluster.scanner.manifest import (
+    LARGEST_MANIFEST,
+    OCI_MANIFEST,
+    Descriptor,
+    Index,
+    Manifest,
+    Platform,
+    parse_platform,
+)
 from bastide.errors import MalformedError, UnavailableError
 from bastide.units import MIB, format_bytes
 
@@ -84,8 +92,10 @@ class _Choice:
         return self._found
 
     def _walk(self, index: Index, depth: int) -> None:
+        platforms = [entry.platform for entry in index.manifests if entry.is_manifest and entry.platform is not None]
+        falls_back = not any(platform.is_first_choice for platform in platforms)
         for entry in index.manifests:
-            if entry.platform is not None and not entry.platform.is_linux_amd64:
+            if entry.platform is not None and not _may_run(entry.platform, falls_back=falls_back):
                 continue
             if not (entry.is_index or entry.is_manifest):
                 message = f"expected indexes and manifests in an index, seen type {entry.media_type[:120]!r}"
@@ -95,15 +105,16 @@ class _Choice:
                 if depth >= _DEEPEST:
                     raise MalformedError("scanner.image.nesting", f"expected at most {_DEEPEST} indexes in each other")
                 self._walk(document, depth + 1)
-            elif entry.platform is not None or self._runs_here(document):
+            elif entry.platform is not None or self._runs_here(document, falls_back=falls_back):
                 self._found[entry.digest] = document.check_image()
                 if len(self._found) > MOST_MANIFESTS:
                     message = f"expected at most {MOST_MANIFESTS} images for linux/amd64, seen more"
                     raise MalformedError("scanner.image.manifests", message)
 
-    def _runs_here(self, manifest: Manifest) -> bool:
+    def _runs_here(self, manifest: Manifest, *, falls_back: bool) -> bool:
         _check_config(manifest.config)
-        return parse_platform(b"".join(self._repository.blob(manifest.config))).is_linux_amd64
+        platform = parse_platform(b"".join(self._repository.blob(manifest.config)))
+        return _may_run(platform, falls_back=falls_back)
 
     def _document(self, digest: str, entry: Descriptor | None = None) -> Index | Manifest:
         self._documents += 1
@@ -116,6 +127,10 @@ class _Choice:
             raise MalformedError("scanner.manifest.shape", message, where=digest)
         self._store.put(digest, [raw])
         return document
+
+
+def _may_run(platform: Platform, *, falls_back: bool) -> bool:
+    return platform.is_linux_amd64 or (falls_back and platform.is_fallback)
 
 
 class _Store:
