@@ -235,6 +235,20 @@ def host_path_pod(name: str, path: str) -> dict[str, Any]:
     return pod
 
 
+def test_out_of_process_quoting_as_aks_documents_it_gets_the_node_s_socket(installed: Installed) -> None:
+    pod = sgx_pod("aesm-as-on-aks", "team/sgx-test:1", script="test -S /var/run/aesmd/aesm.socket && echo the socket")
+    pod["spec"]["volumes"] = [{"name": "aesmd", "hostPath": {"path": "/var/run/aesmd"}}]
+    pod["spec"]["containers"][0] |= {
+        "env": [{"name": "SGX_AESM_ADDR", "value": "1"}],
+        "volumeMounts": [{"name": "aesmd", "mountPath": "/var/run/aesmd"}],
+    }
+    installed.cluster.create_pod(pod)
+    made = installed.cluster.in_phase("aesm-as-on-aks", "Succeeded")
+    assert made["spec"]["containers"][0]["resources"]["limits"]["bastide.dev/quote"] == "1"
+    assert not [volume for volume in made["spec"]["volumes"] if "hostPath" in volume]
+    assert installed.cluster.log("aesm-as-on-aks") == "the socket\n"
+
+
 FORBIDDEN = {
     "provision": provision_pod("provision"),
     "device": host_path_pod("device", "/dev/sgx_enclave"),

@@ -58,6 +58,7 @@ DEVICES = (
     "bastide.dev/quote",
     "sgx.intel.com/qe",
 )
+AESMD_FOLDER: Tree = {"name": "aesmd", "hostPath": {"path": "/var/run/aesmd"}}
 WHERE = st.sampled_from([("limits",), ("requests",), ("limits", "requests")])
 
 
@@ -72,25 +73,37 @@ def containers(draw: st.DrawFn) -> Tree:
         for where in draw(WHERE):
             lists[where][name] = quantity
     name = draw(st.sampled_from(["app", "aesmd", "second"]))
-    return {"name": name, "image": PINNED, "resources": lists, "own": draw(LEAVES)}
+    mounts = draw(st.lists(st.sampled_from(["aesmd", "own"]), max_size=2, unique=True))
+    mounted = {"volumeMounts": [{"name": one, "mountPath": f"/var/run/{one}"} for one in mounts]} if mounts else {}
+    return {"name": name, "image": PINNED, "resources": lists, "own": draw(LEAVES), **mounted}
 
 
 @st.composite
 def pods(draw: st.DrawFn) -> Tree:
     annotation = draw(st.sampled_from([{}, {"sgx.intel.com/quote-provider": "aesmd"}, {"sgx.intel.com/epc": "1"}]))
     spec: Tree = {kind: draw(st.lists(containers(), max_size=2)) for kind in ("containers", "initContainers")}
+    volumes = draw(st.sampled_from([[], [AESMD_FOLDER], [AESMD_FOLDER, {"name": "own", "emptyDir": {}}]]))
+    if volumes:
+        spec["volumes"] = volumes
     return {"metadata": {"annotations": annotation, "own": draw(LEAVES)}, "spec": {**spec, "own": draw(LEAVES)}}
 
 
 def without_sgx(tree: object) -> object:
-    """``tree`` without all that admission owns, and without the empty mappings that it may have filled."""
+    """``tree`` without all that admission owns, and without what is empty, which it may have filled or emptied."""
     if isinstance(tree, list):
-        return [without_sgx(item) for item in tree]
+        return [without_sgx(item) for item in tree if not is_aesmd_by_host_path(item)]
     if not isinstance(tree, dict):
         return repr(tree)
     owned = {dialect.resource for dialect in DIALECTS} | {"tolerations"}
     below = {key: without_sgx(value) for key, value in tree.items() if key not in owned}
-    return {key: value for key, value in below.items() if value != {}}
+    return {key: value for key, value in below.items() if value not in ({}, [])}
+
+
+def is_aesmd_by_host_path(item: object) -> bool:
+    """A volume or mount that admission takes away."""
+    return (
+        isinstance(item, dict) and item.get("name") == "aesmd" and not item.keys().isdisjoint(("hostPath", "mountPath"))
+    )
 
 
 @settings(max_examples=150)

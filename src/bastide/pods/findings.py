@@ -45,6 +45,11 @@ def warn(code: str, path: Path, message: str, hint: str) -> Finding:
     return Finding(code=code, severity=Severity.WARN, path=path, message=message, hint=hint)
 
 
+def remark(code: str, path: Path, message: str, hint: str) -> Finding:
+    """A finding about what admission does by itself."""
+    return Finding(code=code, severity=Severity.INFO, path=path, message=message, hint=hint)
+
+
 def refuse_malformed(path: Path, error: MalformedError) -> Finding:
     """A refusal that says what a parser said."""
     return refuse(error.code, path, error.message, error.hint or "correct the field")

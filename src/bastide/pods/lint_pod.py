@@ -6,10 +6,11 @@ manifests for AKS, Alibaba ACK, Node Feature Discovery and Intel's device plugin
 
 from collections.abc import Iterator
 
-from bastide.pods.findings import Finding, refuse, warn
+from bastide.pods.findings import Finding, refuse, remark, warn
 from bastide.pods.hostpaths import guarded_relation, reaches_plugin_folder
-from bastide.pods.request import SgxRequest
-from bastide.pods.resources import EPC, dialect_of
+from bastide.pods.quoting import lent_socket
+from bastide.pods.request import HostVolume, SgxRequest
+from bastide.pods.resources import EPC, QUOTE, dialect_of
 from bastide.pods.tree import Path, at, mapping, sequence, text
 
 TOLERATION_KEY = EPC
@@ -90,9 +91,23 @@ def node_labels(pod: object) -> Iterator[tuple[Path, str, tuple[object, ...]]]:
             yield (*terms, index, "matchExpressions", number), text(wanted.get("key")), values
 
 
+def _taken_away(volume: HostVolume) -> Finding:
+    return remark(
+        "hostpath.aesmd",
+        (*volume.path, "hostPath", "path"),
+        f"hostPath {volume.host_path!r} is the quoting daemon's folder: admission takes volume and mounts away and asks"
+        f" for {QUOTE}, for which the node agent mounts the folder",
+        "the annotation sgx.intel.com/quote-provider: aesmd says the same, without volume and mounts",
+    )
+
+
 def host_paths(pod: object, request: SgxRequest) -> Iterator[Finding]:
     """Host paths that go round the resources, in pods that ask for SGX and in those that do not."""
+    lent = lent_socket(pod, request)
     for volume in request.volumes:
+        if volume == lent:
+            yield _taken_away(volume)
+            continue
         yield refuse(
             "hostpath.guarded",
             (*volume.path, "hostPath", "path"),

@@ -79,6 +79,13 @@ _TOLD: Final = {
             " Moving from one to the other, 10 becomes 10Mi. `--fix` renames and converts what is right as it stands."
         ),
     ),
+    "hostpath.aesmd": (
+        "The quoting daemon's folder is mounted by hostPath",
+        (
+            "Admission takes volume and mounts away and asks for bastide.dev/quote, for which the node agent mounts the"
+            " folder. The annotation sgx.intel.com/quote-provider: aesmd says the same in one line."
+        ),
+    ),
     "hostpath.dot-dot": (
         "A hostPath contains '..'",
         "Over a link it leads anywhere, and Kubernetes refuses it. Write the path without '..'.",

@@ -14,13 +14,15 @@ from bastide.pods.findings import Finding, Severity
 from bastide.pods.lint import lint
 from bastide.pods.lint_pod import TOLERATION_KEY
 from bastide.pods.policy import AdmissionPolicy
-from bastide.pods.quoting import quoting
+from bastide.pods.quoting import lent_socket, quoting
 from bastide.pods.request import ContainerAsk, SgxRequest, sgx_request
 from bastide.pods.resources import ENCLAVE, EPC, PROVISION, QE, QUOTE, REGISTRATION, device_count, dialect_of, epc_of
 from bastide.pods.tree import Path, at, mapping, sequence, text
 from bastide.units import Bytes, format_quantity, parse_quantity
 
 _ANNOTATION: Path = ("metadata", "annotations", EPC)
+_VOLUMES: Path = ("spec", "volumes")
+_LENT = f"the node agent mounts the quoting daemon's folder for {QUOTE}"
 _TOLERATIONS: Path = ("spec", "tolerations")
 
 
@@ -84,6 +86,8 @@ def admit(
 
 def _canonical(editor: Editor, request: SgxRequest) -> None:
     quotes = quoting(editor.tree, request)
+    if (volume := lent_socket(editor.tree, request)) is not None:
+        _take_away(editor, request, volume.name)
     for ask in request.containers:
         wanted = _wanted(ask, needs_socket=ask in quotes.socket, needs_provision=ask in quotes.provision)
         for where in ("limits", "requests"):
@@ -93,6 +97,17 @@ def _canonical(editor: Editor, request: SgxRequest) -> None:
         editor.append(_TOLERATIONS, toleration, "SGX nodes may be tainted against pods without SGX")
     if request.epc and not _says(at(editor.tree, _ANNOTATION), request.epc):
         editor.put(_ANNOTATION, format_quantity(request.epc), "the pod's EPC in all, as Kata Containers reads it")
+
+
+def _take_away(editor: Editor, request: SgxRequest, volume: str) -> None:
+    """Volume and mounts of the quoting daemon's folder: who asks for ``bastide.dev/quote`` gets it from the node."""
+    for path in (*((*ask.path, "volumeMounts") for ask in request.containers), _VOLUMES):
+        entries = sequence(at(editor.tree, path))
+        left = [entry for entry in entries if text(at(entry, ("name",))) != volume]
+        if left and len(left) < len(entries):
+            editor.put(path, left, _LENT)
+        elif entries and not left:
+            editor.remove(path, _LENT)
 
 
 def _wanted(ask: ContainerAsk, *, needs_socket: bool, needs_provision: bool) -> dict[str, tuple[int, str]]:

@@ -164,7 +164,7 @@ PUBLISHED: dict[str, tuple[str, str]] = {
     ),
     "a selector by hand": ("wetee-dao-tee-worker--manager.yaml", "selector.foreign-label"),
     "the whole of /dev": ("ufcg-lsd-spire-scone-demo--scone-local-components.yaml", "hostpath.guarded"),
-    "AESM as a folder": ("deislabs-mystikos--myst-helloworld.yaml", "hostpath.guarded"),
+    "AESM as a folder": ("deislabs-mystikos--myst-helloworld.yaml", "hostpath.aesmd"),
     "AESM as a file": ("edgelesssys-marblerun-tensorflow-demo--deploy.yaml", "hostpath.guarded"),
     "devices by hostPath": ("occlum-occlum--executor.yaml", "hostpath.guarded"),
     "privileged on top": ("intel-secl-utils--deployment.yaml", "container.privileged"),

@@ -144,6 +144,78 @@ def test_out_of_process_quoting_brings_the_socket_to_every_enclave_and_no_provis
     assert resources_of(after, ("spec", "containers", 1)) is None
 
 
+SOCKET = {"name": "aesmd", "mountPath": "/var/run/aesmd"}
+OTHER = {"name": "own", "mountPath": "/data"}
+FOLDER = {"name": "aesmd", "hostPath": {"path": "/var/run/aesmd"}}
+
+
+def as_for_aks(*mounts: Tree, resources: Tree | None = None, name: str = "app", **fields: object) -> Tree:
+    """A pod that gets its quotes out of process as AKS documents it."""
+    user = container(resources or {EPC: "10Mi"}, name=name, volumeMounts=[*(mounts or (SOCKET,))])
+    spec: Tree = {"volumes": [FOLDER, {"name": "own", "emptyDir": {}}], **fields}
+    return pod(user, container(name="plain", volumeMounts=[OTHER]), **spec)
+
+
+def test_the_daemon_s_folder_by_host_path_becomes_the_node_s_own_mount() -> None:
+    admission = admitted(as_for_aks(OTHER, SOCKET))
+    assert codes(admission) == [("info", "hostpath.aesmd")]
+    assert resources_of(admission.pod) == {where: {**CANONICAL, QUOTE: 1} for where in ("limits", "requests")}
+    spec = admission.pod["spec"]
+    assert spec["volumes"] == [{"name": "own", "emptyDir": {}}]
+    assert [one["volumeMounts"] for one in spec["containers"]] == [[OTHER], [OTHER]]
+    again = admitted(admission.pod)
+    assert (again.allowed, again.changes) == (True, ())
+
+
+def test_the_daemon_s_socket_by_host_path_is_in_the_folder_that_the_node_mounts() -> None:
+    place = "/run/aesmd/aesm.socket"
+    volumes = [{"name": "aesmd", "hostPath": {"path": f"/var{place}", "type": "Socket"}}]
+    admission = admitted(as_for_aks({**SOCKET, "mountPath": place}, volumes=volumes))
+    assert codes(admission) == [("info", "hostpath.aesmd")]
+    assert resources_of(admission.pod)["limits"] == {**CANONICAL, QUOTE: 1}
+
+
+def test_of_an_only_volume_no_empty_list_is_left() -> None:
+    spec = admitted(as_for_aks(volumes=[FOLDER])).pod["spec"]
+    assert "volumes" not in spec
+    assert "volumeMounts" not in spec["containers"][0]
+
+
+def test_only_those_who_had_the_folder_get_it_unless_the_annotation_says_all() -> None:
+    second = container({EPC: "10Mi"}, name="second")
+    without, annotated = as_for_aks(), as_for_aks(annotations={QUOTE_PROVIDER: "aesmd"})
+    for tree in (without, annotated):
+        tree["spec"]["containers"].append(copy.deepcopy(second))
+    assert QUOTE not in resources_of(admitted(without).pod, ("spec", "containers", 2))["limits"]
+    assert resources_of(admitted(annotated).pod, ("spec", "containers", 2))["limits"][QUOTE] == 1
+
+
+NOT_LENT = {
+    "in another place": as_for_aks({**SOCKET, "mountPath": "/aesm"}),
+    "a part of it": as_for_aks({**SOCKET, "subPath": "aesm.socket"}),
+    "a part by an expression": as_for_aks({**SOCKET, "subPathExpr": "$(X)"}),
+    "its socket in the folder's place": as_for_aks(
+        volumes=[{"name": "aesmd", "hostPath": {"path": "/var/run/aesmd/aesm.socket"}}]
+    ),
+    "what lies above": as_for_aks(volumes=[{"name": "aesmd", "hostPath": {"path": "/var/run"}}]),
+    "by two names": as_for_aks(volumes=[FOLDER, {"name": "again", "hostPath": {"path": "/run/aesmd"}}]),
+    "a daemon of its own": as_for_aks(resources={EPC: "10Mi", PROVISION: 1}),
+    "a daemon by its name": as_for_aks(name="aesmd"),
+    "nobody's": as_for_aks(OTHER),
+    "a container's without an enclave too": as_for_aks(
+        initContainers=[container(name="plain-init", volumeMounts=[SOCKET])]
+    ),
+    "a pod's that quotes by itself": as_for_aks(annotations={QUOTE_PROVIDER: "app"}),
+}
+
+
+@pytest.mark.parametrize("tree", NOT_LENT.values(), ids=NOT_LENT)
+def test_any_other_use_of_the_daemon_s_folder_is_refused(tree: Tree) -> None:
+    admission = admitted(tree, ANYONE)
+    assert not admission.allowed
+    assert ("refuse", "hostpath.guarded") in codes(admission)
+
+
 def test_a_quoting_daemon_in_the_pod_gets_the_device_and_others_with_their_own_socket_are_left_alone() -> None:
     mount = {"name": "socket", "mountPath": "/var/run/aesmd"}
     tree = pod(
