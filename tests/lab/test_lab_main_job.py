@@ -1,7 +1,10 @@
 """The Job of the AKS FAQ, from its manifest to a verified token."""
 
 import io
+import json
+from base64 import b64decode
 from contextlib import redirect_stderr, redirect_stdout
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,16 @@ def test_it_prints_what_the_original_prints_and_is_attested(main_job: Ran) -> No
     assert evidence["claims"]["x-ms-sgx-mrsigner"] == enclave["mr_signer"]
     assert evidence["claims"]["iss"] == main_job.json["issuer"] == "https://lab.bastide.invalid/simulation"
     assert main_job.json["root"] == "SIMULATION Intel SGX Root CA"
+
+
+def test_its_evidence_can_be_shown_to_others(main_job: Ran, tmp_path: Path) -> None:
+    evidence = main_job.json["pods"][0]["enclaves"][0]["evidence"]
+    (tmp_path / "evidence.json").write_text(json.dumps(evidence))
+    shown = bastide("quote", "show", tmp_path / "evidence.json", "--json").json
+
+    bound = sha256(b64decode(evidence["runtime_data"])).hexdigest()
+    assert shown["size"] == evidence["quote_size"]
+    assert shown["report"]["report_data"].startswith(bound)
 
 
 def test_warns_of_mutable_tags_and_pulls_without_a_secret_at_their_lines(main_job: Ran) -> None:

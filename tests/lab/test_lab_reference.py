@@ -31,7 +31,7 @@ KEYS = {
     *(f"pods[].enclaves[].{key}" for key in ("epc_asked", "epc_used", "mr_enclave", "mr_signer", "exit_code")),
     *(f"pods[].enclaves[].refusal.{key}" for key in ("code", "message", "hint")),
     *(f"pods[].enclaves[].evidence.{key}" for key in ("accepted", "status", "tcb_status", "quote_size")),
-    *(f"pods[].enclaves[].evidence.{key}" for key in ("token", "claims")),
+    *(f"pods[].enclaves[].evidence.{key}" for key in ("token", "claims", "quote", "runtime_data")),
     *(f"pods[].enclaves[].evidence.checks[].{key}" for key in CHECK_KEYS),
     *(f"pods[].enclaves[].evidence.refusals[].{key}" for key in ("code", "message", "hint")),
     *(f"nodes[].{key}" for key in ("name", "node_class", "sgx", "taints", "pods", "lifecycle")),

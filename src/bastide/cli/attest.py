@@ -257,7 +257,11 @@ def _trust(
     """The root to trust, and where its collateral is."""
     if simulation is None:
         if collateral is None:
-            raise ConfigError("attest.collateral", "expected --collateral DIR or https URL")
+            raise ConfigError(
+                "attest.collateral",
+                "expected --collateral DIR or https URL",
+                hint="docs/reference/collateral-bundle.md says where to get it; --simulation DIR tries it without SGX",
+            )
         return INTEL_ROOT, collateral
     from bastide.cli.attest_simulation import lab_trust
 

@@ -15,7 +15,8 @@ def persons_access(kubeconfig: Path | None, context: str) -> ClusterAccess:
         context: name of a context in it; empty: the current one.
 
     Raises:
-        ConfigError: ``kube.kubeconfig.several``, ``kube.kubeconfig.context``; those of ``of_kubeconfig``.
+        ConfigError: ``kube.access.not_in_pod``, ``kube.kubeconfig.several``, ``kube.kubeconfig.context``; those of
+            ``of_kubeconfig``.
         UnavailableError: those of ``of_kubeconfig``.
     """
     path = kubeconfig or _of_environment()
@@ -24,6 +25,12 @@ def persons_access(kubeconfig: Path | None, context: str) -> ClusterAccess:
         path = usual
     if path is not None:
         return of_kubeconfig(path, context=context, attended=True)
+    if not context and "KUBERNETES_SERVICE_HOST" not in os.environ:
+        raise ConfigError(
+            "kube.access.not_in_pod",
+            f"found no cluster: neither KUBECONFIG nor {usual} is there, and this is no pod",
+            hint="give --kubeconfig FILE, or set KUBECONFIG",
+        )
     return of_pod(context)
 
 

@@ -236,7 +236,11 @@ def cleanup(
     Running pods keep what they have. Exit codes: 0 done, 1 the API server does not answer or refuses, 2 bad input.
     """
     if bool(node_name) == every:
-        raise ConfigError("node.cleanup.which", "expected either --node-name NAME or --all")
+        raise ConfigError(
+            "node.cleanup.which",
+            "expected either --node-name NAME or --all",
+            hint="give one of them: --all takes every node that an agent has worked on",
+        )
     client = _client(kubeconfig, context)
     cleaned = asyncio.run(_clean(client, node_name))
     if cdi_dir is not None:

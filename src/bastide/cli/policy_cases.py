@@ -125,7 +125,8 @@ def find_cases(folder: str) -> tuple[Case, ...]:
     files = [root] if root.is_file() else sorted(root.rglob(f"*{ENDING}"))
     if not 1 <= len(files) <= MOST_FILES:
         message = f"expected 1 to {MOST_FILES} files that end in {ENDING}, seen {len(files)}"
-        raise ConfigError("policy-test.folder", message, where=folder)
+        hint = "give the folder with your tests; docs/reference/policy-language.md shows one"
+        raise ConfigError("policy-test.folder", message, hint=hint, where=folder)
     return tuple(case for file in files for case in _cases(file))
 
 

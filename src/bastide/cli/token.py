@@ -70,7 +70,11 @@ def _keys(jwks: str | None, issuer: str | None, ca_cert: str | None) -> Jwks:
     if jwks is not None:
         return Jwks.parse(read_file(jwks, largest=_LARGEST_KEY_SET))
     if issuer is None:
-        raise ConfigError("token.keys", "expected --jwks FILE or --issuer URL: whose keys may have signed it")
+        raise ConfigError(
+            "token.keys",
+            "expected --jwks FILE or --issuer URL: whose keys may have signed it",
+            hint="give --issuer URL as the service is called, or save its key set (URL/certs) for --jwks",
+        )
     return fetch_keys(issuer, ca_file=ca_cert)
 
 

@@ -187,6 +187,11 @@ def _authorities(subject: Subject) -> Iterator[Check]:
     )
 
 
+def _length(grace: timedelta) -> str:
+    """Whole days in words, as policies are written; anything finer as it is."""
+    return f"{grace.days} days" if grace == timedelta(days=grace.days) else str(grace)
+
+
 def _tcb(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
     findings, status = subject.findings, subject.findings.status
     if status is None:  # then the Intel layer has refused already
@@ -202,7 +207,7 @@ def _tcb(subject: Subject, policy: AppraisalPolicy) -> Iterator[Check]:
         yield _check(
             name,
             all(subject.at - date <= grace for date in late),
-            expected=f"no level out of date whose tcbDate lies more than {grace} back",
+            expected=f"no level out of date whose tcbDate lies more than {_length(grace)} back",
             seen=", ".join(date.isoformat() for date in late) or "none out of date",
             hint="update the platform: the time of grace is over",
         )

@@ -40,6 +40,7 @@ def lint(
         findings += _reach_past_checks(pod, request, policy)
     if any(ask.asks for ask in request.containers):
         findings += lint_sgx.provision(pod, request, policy, namespace)
+        findings += lint_sgx.socket(pod, request)
         findings += lint_sgx.devices(request)
         findings += lint_sgx.capacity(request, declared_classes, present_epc)
         findings += lint_pod.windows(pod)

@@ -184,6 +184,10 @@ _TOLD: Final = {
             " may have it; for quotes the annotation sgx.intel.com/quote-provider: aesmd needs no such device."
         ),
     ),
+    "quote-provider.missing": (
+        "SGX_AESM_ADDR is set, and nothing brings the socket",
+        "Quotes out of process take the socket of AESM. Annotate the pod sgx.intel.com/quote-provider: aesmd.",
+    ),
     "quote-provider.no-enclave": (
         "The quote-provider annotation has no effect",
         "No container that it concerns asks for EPC. Ask for it, or drop the annotation.",

@@ -11,13 +11,14 @@ from bastide.pods.findings import Finding, refuse, warn
 from bastide.pods.images import ImageReference
 from bastide.pods.lint_containers import image_of
 from bastide.pods.policy import AdmissionPolicy
-from bastide.pods.quoting import quoting
+from bastide.pods.quoting import brings_socket, quoting
 from bastide.pods.request import AESMD, QUOTE_PROVIDER, ContainerAsk, SgxRequest
 from bastide.pods.resources import ENCLAVE, EPC, PROVISION, QE, REGISTRATION, SMALLEST_EPC, Unit, dialect_of
-from bastide.pods.tree import Path, at, text
+from bastide.pods.tree import Path, at, sequence, text
 from bastide.units import Bytes, format_bytes
 
 _USE_SOCKET = f"for quotes without the device annotate {QUOTE_PROVIDER}: {AESMD} (and give no container that name); or "
+AESM_VARIABLE = "SGX_AESM_ADDR"
 _ANNOTATION: Path = ("metadata", "annotations", QUOTE_PROVIDER)
 
 
@@ -85,6 +86,28 @@ def quote_provider(request: SgxRequest) -> Iterator[Finding]:
             f"{QUOTE_PROVIDER} is {provider!r}, but no container that it concerns asks for EPC: nothing was added",
             f"ask for {EPC} in the container that runs the enclave, or drop the annotation",
         )
+
+
+def socket(pod: object, request: SgxRequest) -> Iterator[Finding]:
+    """A runtime that is told to quote out of process, in a container to which nothing brings the socket.
+
+    Manifests written for AKS set the variable beside a hostPath: when that is taken out, the annotation is easily
+    forgotten, and quotes fail when the enclave runs.
+    """
+    brought = {ask.path for ask in quoting(pod, request).socket}
+    for ask in request.containers:
+        container = at(pod, ask.path)
+        if not (ask.epc or ask.enclave) or ask.quote or ask.path in brought or brings_socket(container):
+            continue
+        for index, variable in enumerate(sequence(at(container, ("env",)))):
+            if text(at(variable, ("name",))) == AESM_VARIABLE:
+                yield warn(
+                    "quote-provider.missing",
+                    (*ask.path, "env", index, "name"),
+                    f"container {ask.name!r} sets {AESM_VARIABLE}, and nothing brings it the socket of AESM: its quotes"
+                    " will fail",
+                    f"annotate the pod {QUOTE_PROVIDER}: {AESMD}; the node agent then gives socket and variable",
+                )
 
 
 def devices(request: SgxRequest) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ attestation does with it is the code that a service runs.
 import base64
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 
@@ -72,7 +72,11 @@ class Attestation:
             signer=self.signer,
             jti=secrets.token_hex(32),
         )
-        return self._result(answer, len(request.quote), now)
+        return replace(
+            self._result(answer, len(request.quote), now),
+            quote=base64.b64encode(request.quote).decode(),
+            runtime_data=base64.b64encode(request.runtime_data or b"").decode(),
+        )
 
     def _result(self, answer: Attested | Refused, quote_size: int, now: datetime) -> EvidenceResult:
         verdict = answer.verdict

@@ -70,6 +70,8 @@ class EvidenceResult:
         refusals: the answers that were no, in the order of asking: a cause stands before what sums it up.
         token: the RS256 token; empty where refused.
         claims: the token's claims.
+        quote: base64 of the quote, as it was presented.
+        runtime_data: base64 of what the enclave bound to it, as it was presented.
     """
 
     accepted: bool
@@ -80,6 +82,8 @@ class EvidenceResult:
     refusals: tuple[Refusal, ...]
     token: str = ""
     claims: dict[str, object] = field(default_factory=dict)
+    quote: str = ""
+    runtime_data: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

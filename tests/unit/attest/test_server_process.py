@@ -86,6 +86,14 @@ def test_refuses_to_start(tmp_path: Path, more: tuple[str, ...], code: str) -> N
     assert (done.returncode, code in done.stderr) == (2, True), done.stderr
 
 
+def test_who_has_no_collateral_is_told_where_to_get_it_and_how_to_try_without(tmp_path: Path) -> None:
+    started = [sys.executable, "-m", "bastide", "attest", "serve", "--listen", "127.0.0.1:0", "--data", str(tmp_path)]
+    done = subprocess.run(started, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert (done.returncode, "[attest.collateral]" in done.stderr) == (2, True), done.stderr
+    assert "collateral-bundle.md" in done.stderr
+    assert "--simulation" in done.stderr
+
+
 def test_a_simulations_data_directory_is_for_its_owner_only(tmp_path: Path) -> None:
     command(tmp_path)  # leaves a lab's state
     before = os.umask(0o022)

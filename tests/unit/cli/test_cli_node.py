@@ -92,7 +92,9 @@ def test_a_bundle_of_a_node_tells_the_same_findings(tmp_path):
 def test_a_bundle_that_is_none_is_bad_input(tmp_path):
     (tmp_path / "x").write_bytes(b"x")
     assert refused(bastide("node", "show", "--root", tmp_path / "x", "--json"))["code"] == "node.bundle.syntax"
-    assert refused(bastide("node", "doctor", "--root", tmp_path / "y", "--json"))["code"] == "node.root.absent"
+    error = refused(bastide("node", "doctor", "--root", tmp_path / "y", "--json"))
+    assert error["code"] == "node.root.absent"
+    assert "--bundle" in error["hint"]
 
 
 def _findings(ran):
@@ -161,7 +163,9 @@ def test_cleanup_removes_our_cdi_file_where_that_is_asked_for(tmp_path):
 
 @pytest.mark.parametrize("which", [[], ["--all", "--node-name", "n"]])
 def test_cleanup_wants_to_know_which_nodes(which):
-    assert refused(bastide("node", "cleanup", *which, "--json"))["code"] == "node.cleanup.which"
+    error = refused(bastide("node", "cleanup", *which, "--json"))
+    assert error["code"] == "node.cleanup.which"
+    assert "--all" in error["hint"]
 
 
 @pytest.mark.parametrize(

@@ -313,7 +313,9 @@ def test_a_test_file_that_cannot_be_used_is_named_with_its_line(files: Path, tex
 
 
 def test_a_folder_without_tests_is_bad_input(tmp_path: Path) -> None:
-    assert refused(bastide("policy", "test", tmp_path, "--json"))["code"] == "policy-test.folder"
+    error = refused(bastide("policy", "test", tmp_path, "--json"))
+    assert error["code"] == "policy-test.folder"
+    assert "policy-language.md" in error["hint"]
 
 
 def test_a_baseline_that_is_none_denies(files: Path) -> None:

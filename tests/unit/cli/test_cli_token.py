@@ -112,7 +112,9 @@ def test_refuses_what_is_no_token(keys: Path, tmp_path: Path, content: bytes, co
 
 
 def test_wants_to_know_whose_keys() -> None:
-    assert refused(_verify(signer().sign(_CLAIMS)))["code"] == "token.keys"
+    error = refused(_verify(signer().sign(_CLAIMS)))
+    assert error["code"] == "token.keys"
+    assert "--issuer URL" in error["hint"]
 
 
 # keys fetched from the issuer

@@ -47,6 +47,17 @@ def test_a_pod_has_its_own_access_though_home_holds_a_kubeconfig(config, monkeyp
     assert refused.value.code == "kube.access.not_in_pod"
 
 
+def test_where_no_cluster_is_found_it_says_where_it_looked_and_what_to_give(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError) as refused:
+        persons_access(None, "")
+    assert refused.value.code == "kube.access.not_in_pod"
+    assert f"{tmp_path}/.kube/config" in refused.value.message
+    assert "--kubeconfig" in refused.value.hint
+
+
 def test_of_several_files_in_the_environment_the_one_that_is_there_counts(config, monkeypatch, tmp_path):
     missing = tmp_path / "missing"
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join(["", str(missing), str(config("one"))]))

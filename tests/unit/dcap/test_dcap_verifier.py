@@ -202,6 +202,13 @@ def test_time_of_grace_ends_for_known_quotes_too() -> None:
     assert [check.name for check in verdict.refusals] == ["appraisal.platform-grace"]
 
 
+def test_a_time_of_grace_is_told_in_the_days_of_the_policy() -> None:
+    world = good_world()
+    policy = AppraisalPolicy(name="grace", platform_grace=timedelta(days=30))
+    seen = {check.name: check.expected for check in verifier_of(world, policy=policy).verify(world.quote, AT).checks}
+    assert seen["appraisal.platform-grace"] == "no level out of date whose tcbDate lies more than 30 days back"
+
+
 def test_collateral_prepared_under_another_root_is_prepared_anew() -> None:
     world = good_world()
     prepared = PreparedCollateral.of(world.collateral, other_pki().trust_anchor)

@@ -245,12 +245,37 @@ WARNED: dict[str, tuple[Tree, str, Path]] = {
         "quote-provider.no-enclave",
         ("metadata", "annotations", "sgx.intel.com/quote-provider"),
     ),
+    "quotes out of process without a socket": (
+        pod(container(SGX, env=[{"name": "MODE", "value": "a"}, {"name": "SGX_AESM_ADDR", "value": "1"}])),
+        "quote-provider.missing",
+        (*SPEC_CONTAINER, "env", 1, "name"),
+    ),
     "quoting service without an enclave": (
         pod(container(), annotations={"sgx.intel.com/quote-provider": "aesmd"}),
         "quote-provider.no-enclave",
         ("metadata", "annotations", "sgx.intel.com/quote-provider"),
     ),
 }
+
+
+_OUT_OF_PROCESS = {"env": [{"name": "SGX_AESM_ADDR", "value": "1"}]}
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        pod(container(SGX, **_OUT_OF_PROCESS), annotations={"sgx.intel.com/quote-provider": "aesmd"}),
+        pod(container({**SGX, "bastide.dev/quote": 1}, **_OUT_OF_PROCESS)),
+        pod(
+            container(SGX, **_OUT_OF_PROCESS, volumeMounts=[{"name": "own", "mountPath": "/var/run/aesmd/"}]),
+            volumes=[{"name": "own", "emptyDir": {}}],
+        ),
+        pod(container(**_OUT_OF_PROCESS)),
+    ],
+    ids=["annotated", "resource asked for", "socket of a sidecar", "no enclave"],
+)
+def test_quotes_out_of_process_with_a_socket_draw_nothing(tree: dict[str, object]) -> None:
+    assert "quote-provider.missing" not in {finding.code for finding in admitted(tree).findings}
 
 
 @pytest.mark.parametrize("name", WARNED)

@@ -151,7 +151,8 @@ FOLDER = {"name": "aesmd", "hostPath": {"path": "/var/run/aesmd"}}
 
 def as_for_aks(*mounts: Tree, resources: Tree | None = None, name: str = "app", **fields: object) -> Tree:
     """A pod that gets its quotes out of process as AKS documents it."""
-    user = container(resources or {EPC: "10Mi"}, name=name, volumeMounts=[*(mounts or (SOCKET,))])
+    told = [{"name": "SGX_AESM_ADDR", "value": "1"}]
+    user = container(resources or {EPC: "10Mi"}, name=name, env=told, volumeMounts=[*(mounts or (SOCKET,))])
     spec: Tree = {"volumes": [FOLDER, {"name": "own", "emptyDir": {}}], **fields}
     return pod(user, container(name="plain", volumeMounts=[OTHER]), **spec)
 

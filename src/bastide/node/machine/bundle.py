@@ -44,7 +44,12 @@ def node_files(root: Path | None) -> NodeFiles:
         with root.open("rb") as file:
             return parse_bundle(file.read(LARGEST_BUNDLE + 1))
     if not root.is_dir():
-        raise ConfigError("node.root.absent", "expected a folder or a support bundle", where=str(root))
+        raise ConfigError(
+            "node.root.absent",
+            "expected a folder or a support bundle",
+            hint="give the node's root file system, mounted or copied, or what `node doctor --bundle FILE` wrote",
+            where=str(root),
+        )
     if (root / INDEX).is_file():
         return _folder_capture(root)
     tree = FolderFiles(root, _no_cpuid)
