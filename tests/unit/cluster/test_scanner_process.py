@@ -330,6 +330,13 @@ def test_words_of_a_process_cannot_pose_as_the_scanners(registry, tmp_path, take
     assert all(line.startswith("reader ") for line in lines)
 
 
+def test_what_a_process_answers_cannot_pose_as_lines_of_the_log():
+    passing = {"code": "x\n2026-12-01 INFO all is well", "message": "y" * 5000}
+    answer = Answer.parse(json.dumps({"passing": passing}).encode(), f"sha256:{'1' * 64}")
+    assert answer.passing.code == "x?2026-12-01 INFO all is well"
+    assert answer.passing.message == "y" * 1000
+
+
 @pytest.mark.parametrize("stream", ["stderr", "stdout"])
 def test_a_process_that_floods_what_it_may_say_is_ended(registry, tmp_path, take_over, stream):
     take_over("reader", f"while True: sys.{stream}.write('x' * (1 << 20))")

@@ -9,6 +9,7 @@ from bastide.errors import MalformedError, UnavailableError
 from bastide.pods.tree import mapping, text
 
 LARGEST_ANSWER: Final = 4 << 20
+_LONGEST_LINE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +56,10 @@ class Answer:
             raise UnavailableError("scanner.scan.ended", message, hint="it may have met its memory limit")
         seconds = {key: value for key, value in mapping(tree.get("seconds")).items() if isinstance(value, int | float)}
         pulled = tree.get("pulled")
+        failure = Failure(code=_line(passing.get("code")), message=_line(passing.get("message")))
         return cls(
             report=None if passing else report,
-            passing=Failure(code=text(passing.get("code")), message=text(passing.get("message"))) if passing else None,
+            passing=failure if passing else None,
             seconds=seconds,
             pulled=pulled if isinstance(pulled, int) else 0,
         )
@@ -81,3 +83,8 @@ class Answer:
         return Answer(
             report=report, passing=reading.passing, seconds={**self.seconds, **reading.seconds}, pulled=self.pulled
         )
+
+
+def _line(value: object) -> str:
+    """Text of a process that may be another's by now, as one line of a log."""
+    return "".join(one if one.isprintable() else "?" for one in text(value)[:_LONGEST_LINE])
