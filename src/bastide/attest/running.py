@@ -76,9 +76,13 @@ class Desk:
         await self.tenant.start()
         await self.administration.start()
 
-    def wait(self, client: str, at: float) -> float:
-        """Seconds until this client may ask; 0 for now. A client over its limit does not use up its tenant's."""
-        return self._clients.take(client_name(client), at) or self._all.take("", at)
+    def wait(self, client: str, at: float, *, attests: bool) -> float:
+        """Seconds until this client may ask; 0 for now. A client over its limit does not use up its tenant's.
+
+        Attestations have the tenant's limit to themselves, and all else has as much again: while everybody attests, an
+        administrator still changes the policy, and tokens are still checked with the published keys.
+        """
+        return self._clients.take(client_name(client), at) or self._all.take("attest" if attests else "", at)
 
 
 class Service:

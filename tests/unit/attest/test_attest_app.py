@@ -419,6 +419,18 @@ def test_a_tenant_has_a_limit_for_all_which_a_client_over_its_own_does_not_use_u
     serve(work, tenant(rates=Rates(client=0.01, tenant=0.02, burst=200.0)))
 
 
+def test_while_everybody_attests_keys_and_administration_are_still_reached(serve: Callable[..., Any]) -> None:
+    async def work(client: Client) -> None:
+        path = "/simulation/attest/SgxEnclave?api-version=2022-08-01"
+        crowd = [(await client.send("POST", path, client=f"10.0.1.{number}")).status for number in range(4)]
+        assert crowd == [400, 400, 429, 429]
+        assert (await client.send("GET", "/simulation/certs", client="10.0.2.1")).status == 200
+        policies = "/simulation/policies/SgxEnclave?api-version=2022-08-01"
+        assert (await client.send("GET", policies, client="10.0.2.1")).status == 401, "closed, and not out of reach"
+
+    serve(work, tenant(rates=Rates(client=0.01, tenant=0.01, burst=200.0)))
+
+
 def test_a_fault_of_ours_is_a_500_that_tells_nothing(
     serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

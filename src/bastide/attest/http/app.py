@@ -95,12 +95,13 @@ class App:
         tenant, path = resolve(raw_path, base=self._base, tenants=self._others)
         track.tenant, track.call = tenant, path.split("/")[1].partition(":")[0]
         desk = self._service.desks[tenant]
-        wait = desk.wait((scope.get("client") or ("", 0))[0], time.monotonic())
+        attests = routes_attest.is_attest(scope["method"], path)
+        wait = desk.wait((scope.get("client") or ("", 0))[0], time.monotonic(), attests=attests)
         if wait:
             message = f"too many requests; try again in {wait:.1f} s"
             raise ApiError(429, "TooManyRequests", message, headers={"Retry-After": str(int(wait) + 1)})
         call = Call(id=track.id, desk=desk, path=path)
-        if routes_attest.is_attest(scope["method"], path):
+        if attests:
             await routes_attest.attest(call, receive, send)
             return
         inner = {**scope, "path": path, "raw_path": path.encode(), "root_path": "", "app": self}
