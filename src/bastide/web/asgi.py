@@ -13,6 +13,11 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+_READ_ON = 2
+"""How many times as much as is taken is read before a body is refused, and thrown away: a client that is still sending
+when the connection ends never hears why."""
+
+
 class BodyError(Exception):
     """A body that is not taken: the status to answer with, and why."""
 
@@ -38,22 +43,25 @@ async def read_body(receive: Receive, *, largest: int, seconds: float) -> bytes:
         GoneError: the client left.
     """
     parts: list[bytes] = []
-    size = 0
+    size, more = 0, True
     try:
         async with asyncio.timeout(seconds):
-            while True:
+            while more and size <= _READ_ON * largest:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise GoneError
                 part: bytes = message.get("body", b"")
+                more = message.get("more_body", False)
                 size += len(part)
-                if size > largest:
-                    raise BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {largest} bytes")
-                parts.append(part)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
+                if size <= largest:
+                    parts.append(part)
+                else:
+                    parts.clear()
     except TimeoutError:
         raise BodyError(HTTPStatus.REQUEST_TIMEOUT, f"expected the whole body within {seconds:g} s") from None
+    if size > largest:
+        raise BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {largest} bytes")
+    return b"".join(parts)
 
 
 async def send_whole(send: Send, status: int, body: bytes, content_type: str) -> None:
