@@ -4,12 +4,12 @@ Source: ASGI 3.0 "HTTP & WebSocket".
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -30,13 +30,13 @@ class GoneError(Exception):
     """The client has left; nobody waits for an answer."""
 
 
-async def read_body(receive: Receive, *, largest: int, seconds: float) -> bytes:
+async def read_body(receive: Receive, *, largest: int, seconds: float | None = None) -> bytes:
     """The whole body.
 
     Args:
         receive: of the application.
         largest: bytes.
-        seconds: for all of it.
+        seconds: for all of it; None where somebody else looks after that.
 
     Raises:
         BodyError: too large, too slow.
@@ -58,7 +58,7 @@ async def read_body(receive: Receive, *, largest: int, seconds: float) -> bytes:
                 else:
                     parts.clear()
     except TimeoutError:
-        raise BodyError(HTTPStatus.REQUEST_TIMEOUT, f"expected the whole body within {seconds:g} s") from None
+        raise BodyError(HTTPStatus.REQUEST_TIMEOUT, f"expected the whole body within {seconds} s") from None
     if size > largest:
         raise BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {largest} bytes")
     return b"".join(parts)

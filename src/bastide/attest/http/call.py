@@ -15,6 +15,7 @@ from bastide.attest.running import Desk
 from bastide.attest.tenants import Kind, Role
 from bastide.errors import UntrustedError
 from bastide.token.json_text import Json
+from bastide.web import asgi
 
 SUCCESS_HEADERS = ((b"cache-control", b"no-store"), (b"content-type", JSON_TYPE.encode()))
 """Of every success, beside its length."""
@@ -61,24 +62,19 @@ def kind_of(request: Request) -> Kind:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The body, read no further than the largest that any call takes.
+    """The body, at most as large as any call takes it. How long it may take is the connection's business.
 
     Raises:
         ApiError: 413 ``RequestTooLarge``.
         ClientDisconnect: there is nobody to answer any more.
     """
-    body = b""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        part: bytes = message.get("body", b"")
-        if len(body) + len(part) > LARGEST_BODY:
-            raise ApiError(413, "RequestTooLarge", f"expected a body of at most {LARGEST_BODY} bytes")
-        body = body + part if body else part
-        more = message.get("more_body", False)
-    return body
+    try:
+        return await asgi.read_body(receive, largest=LARGEST_BODY)
+    except asgi.GoneError:
+        raise ClientDisconnect from None
+    except asgi.BodyError:
+        message = f"expected a body of at most {LARGEST_BODY} bytes"
+        raise ApiError(413, "RequestTooLarge", message) from None
 
 
 async def body_of(request: Request) -> bytes:
