@@ -1,203 +1,187 @@
-"""Small parts of the edge: paths, limits, bodies, Open Enclave's container."""
+"""The application's edge: paths, limits, issuer, readiness, metrics; how it starts."""
 
-import contextlib
+import asyncio
 import json
-import struct
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from bastide.attest.http.errors import ApiError
-from bastide.attest.http.paths import base_of, resolve
-from bastide.attest.http.wire import LARGEST_BODY, decode, read_jws, read_open_enclave, read_sgx
-from bastide.attest.limits import RateLimit
-from bastide.dcap.containers import quote_in_report
-from bastide.errors import BastideError, MalformedError
-
-TENANTS = frozenset({"blue", "red"})
-
-
-# paths
+from bastide.attest.http.wire import LARGEST_BODY
+from bastide.attest.store.memory import MemoryStore
+from bastide.attest.tenants import Mode, Rates, TenantConfig
+from bastide.errors import ConfigError
+from support.attest_app import Answer, Client
+from support.attest_server import admin_token
+from support.attest_world import TRIES, URL, attesting, quote, sending, tenant
+from support.tokens import NOW
 
 
 @pytest.mark.parametrize(
-    ("path", "found"),
+    ("method", "path", "status"),
     [
-        (b"/certs", ("default", "/certs")),
-        (b"/blue/certs", ("blue", "/certs")),
-        (b"/blue", ("blue", "/")),
-        (b"/blue/", ("blue", "/")),
-        (b"/green/certs", ("default", "/green/certs")),
-        (b"/blue/red/certs", ("blue", "/red/certs")),
-        (b"/", ("default", "/")),
-        (b"/blue/policies/SgxEnclave:reset", ("blue", "/policies/SgxEnclave:reset")),
+        ("GET", "/", 404),
+        ("GET", "/simulation", 404),
+        ("GET", "/certs", 404),
+        ("GET", "/simulation/nothing", 404),
+        ("GET", "/simulation/certs/", 404),
+        ("POST", "/simulation/certs", 405),
+        ("DELETE", "/simulation/policies/SgxEnclave", 405),
+        ("GET", "/simulation//certs", 400),
+        ("GET", "/simulation/blue%2fcerts", 400),
+        ("GET", "/simulation/blue/../certs", 400),
+        ("POST", "/simulation/attest/SevSnpVm", 400),
     ],
 )
-def test_a_path_names_its_tenant(path: bytes, found: tuple[str, str]) -> None:
-    assert resolve(path, base="", tenants=TENANTS) == found
+def test_every_other_path_is_an_error_in_the_same_form(
+    serve: Callable[..., Any], method: str, path: str, status: int
+) -> None:
+    answer = serve(sending(method, path), tenant("blue"))
+    assert answer.status == status
+    assert answer.headers["x-ms-error-code"] == answer.json["error"]["code"]
+    assert answer.json["error"]["innererror"]["requestId"] == answer.headers["x-ms-request-id"]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        b"//certs",
-        b"/blue//certs",
-        b"/blue/../red/certs",
-        b"/blue/./certs",
-        b"/..",
-        b"/blue%2fcerts",
-        b"/blue%2Fcerts",
-        b"/%62lue/certs",
-        b"/blue/%2e%2e/red",
-        b"/blue\\certs",
-        b"/blue/certs\x00",
-        b"/bl\xc3\xbce",
-        b"certs",
-        b"*",
-    ],
-)
-def test_a_path_that_could_be_read_in_two_ways_is_refused(path: bytes) -> None:
-    with pytest.raises(ApiError) as caught:
-        resolve(path, base="", tenants=TENANTS)
-    assert (caught.value.status, caught.value.code) == (400, "InvalidPath")
+def test_a_body_that_is_too_large_is_refused(serve: Callable[..., Any]) -> None:
+    answer = serve(sending("POST", "/simulation/attest/SgxEnclave", bytes(LARGEST_BODY + 1)))
+    assert (answer.status, answer.json["error"]["code"]) == (413, "RequestTooLarge")
 
 
-def test_the_public_urls_path_comes_first() -> None:
-    base = base_of("https://example.org/simulation")
-    assert base == "/simulation"
-    assert resolve(b"/simulation/blue/certs", base=base, tenants=TENANTS) == ("blue", "/certs")
-    assert resolve(b"/simulation", base=base, tenants=TENANTS) == ("default", "/")
-    for elsewhere in (b"/certs", b"/simulations/certs", b"/blue/simulation/certs"):
-        with pytest.raises(ApiError) as caught:
-            resolve(elsewhere, base=base, tenants=TENANTS)
-        assert caught.value.status == 404
+def test_too_many_requests_of_one_client_do_not_hold_up_another(serve: Callable[..., Any]) -> None:
+    async def work(client: Client) -> None:
+        path = "/simulation/certs"
+        codes = [(await client.send("GET", path, client="10.0.0.1")).status for _ in range(TRIES)]
+        assert codes == [200, 200, 429]
+        refused = await client.send("GET", path, client="10.0.0.1")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await client.send("GET", path, client="10.0.0.2")).status == 200
+        codes = [(await client.send("GET", path, client=f"2001:db8::{number}")).status for number in range(TRIES)]
+        assert codes == [200, 200, 429], "addresses are cheap"
+        assert (await client.send("GET", "/healthz", client="10.0.0.1")).status == 200
+
+    serve(work, tenant(rates=Rates(client=0.01, burst=200.0)))
 
 
-# limits
+def test_a_tenant_has_a_limit_for_all_which_a_client_over_its_own_does_not_use_up(serve: Callable[..., Any]) -> None:
+    async def work(client: Client) -> None:
+        path = "/simulation/certs"
+        greedy = [(await client.send("GET", path, client="10.0.0.1")).status for _ in range(9)]
+        assert greedy == [200, 200, *[429] * 7]
+        others = [(await client.send("GET", path, client=f"10.0.1.{number}")).status for number in range(3)]
+        assert others == [200, 200, 429], "two of four were left"
+
+    serve(work, tenant(rates=Rates(client=0.01, tenant=0.02, burst=200.0)))
 
 
-def test_a_limit_lets_a_burst_pass_and_then_the_rate() -> None:
-    limit = RateLimit(rate=10, burst=2)
-    assert [limit.take("a", 0.0) for _ in range(20)] == [0.0] * 20
-    assert limit.take("a", 0.0) == pytest.approx(0.1)
-    assert limit.take("b", 0.0) == 0.0, "others are not held up"
-    assert limit.take("a", 0.1) == 0.0
-    assert limit.take("a", 0.1) > 0
+def test_while_everybody_attests_keys_and_administration_are_still_reached(serve: Callable[..., Any]) -> None:
+    async def work(client: Client) -> None:
+        path = "/simulation/attest/SgxEnclave?api-version=2022-08-01"
+        crowd = [(await client.send("POST", path, client=f"10.0.1.{number}")).status for number in range(4)]
+        assert crowd == [400, 400, 429, 429]
+        assert (await client.send("GET", "/simulation/certs", client="10.0.2.1")).status == 200
+        policies = "/simulation/policies/SgxEnclave?api-version=2022-08-01"
+        assert (await client.send("GET", policies, client="10.0.2.1")).status == 401, "closed, and not out of reach"
+
+    serve(work, tenant(rates=Rates(client=0.01, tenant=0.01, burst=200.0)))
 
 
-def test_a_limit_below_one_a_second_still_lets_the_first_pass() -> None:
-    limit = RateLimit(rate=0.1, burst=1)
-    assert limit.take("a", 0.0) == 0.0
-    assert limit.take("a", 1.0) == pytest.approx(9.0)
+def test_a_fault_of_ours_is_a_500_that_tells_nothing(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr("bastide.attest.http.routes_attest.read_sgx", broken)
+    answer = serve(attesting(quote()))
+    assert (answer.status, answer.json["error"]["code"]) == (500, "InternalError")
+    assert b"secret" not in answer.body
 
 
-def test_a_limit_remembers_only_so_many_names() -> None:
-    limit = RateLimit(rate=1, burst=1)
-    for number in range(10_050):
-        limit.take(str(number), 0.0)
-    assert len(limit._buckets) == 10_000
+def test_the_issuer_is_the_configured_one_whatever_host_is_asked(serve: Callable[..., Any]) -> None:
+    metadata = serve(sending("GET", "/simulation/.well-known/openid-configuration")).json
+    assert (metadata["issuer"], metadata["jwks_uri"]) == (URL, f"{URL}/certs")
 
 
-# bodies
+def test_is_ready_only_with_collateral_in_force_unless_that_is_left_out(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    assert serve(sending("GET", "/readyz")).body == b"ok\n"
+    listed = serve(sending("GET", "/readyz?verbose"))
+    assert (listed.status, listed.body) == (200, b"[+]database ok\n[+]collateral ok\nreadyz check passed\n")
+    assert listed.headers["content-type"].startswith("text/plain")
+    old = serve(sending("GET", "/readyz"), now=NOW + timedelta(days=60))
+    assert (old.status, b"[-]collateral failed: all collateral has run out" in old.body) == (503, True)
+    (tmp_path / "live" / "tcb_info.json").unlink()
+    assert serve(sending("GET", "/readyz")).status == 503
+    assert serve(sending("GET", "/readyz/collateral")).status == 503
+    for path in ("/readyz?exclude=collateral", "/readyz/database", "/healthz"):
+        assert serve(sending("GET", path)).status == 200
+    assert serve(sending("GET", "/readyz/none")).status == 404
 
 
-def _body(**members: object) -> bytes:
-    return json.dumps(members).encode()
+def test_without_collateral_keys_and_policies_are_still_served(serve: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "live" / "tcb_info.json").unlink()
+    bearer = admin_token(at=NOW)
+    assert serve(sending("GET", "/simulation/certs")).json["keys"]
+    assert serve(sending("GET", "/simulation/policies/SgxEnclave", bearer=bearer)).status == 200
 
 
-@pytest.mark.parametrize("text", ["-_-_", "+/+/", "-_8", "+/8="])
-def test_takes_base64_in_either_alphabet_padded_or_not(text: str) -> None:
-    assert decode(text, "quote")[:1] == b"\xfb"
+def test_metrics_tell_answers_and_the_age_of_collateral(serve: Callable[..., Any]) -> None:
+    async def work(client: Client) -> str:
+        await client.attest(quote(), path="/simulation/attest/SgxEnclave")
+        return (await client.send("GET", "/metrics")).body.decode()
+
+    text = serve(work)
+    assert 'bastide_attest_requests_total{call="attest",status="200",tenant="default"} 1.0' in text
+    assert "bastide_attest_collateral_age_seconds" in text
+    assert "bastide_attest_collateral_bundles 1.0" in text
 
 
-@pytest.mark.parametrize("text", ["a", "a b=", "é", "a\n==", "====a"])
-def test_refuses_what_is_no_base64(text: str) -> None:
-    with pytest.raises(MalformedError, match=r"wire\.base64"):
-        decode(text, "quote")
+def test_the_reference_names_every_metric_and_no_other(serve: Callable[..., Any]) -> None:
+    async def work(client: Client) -> str:
+        return (await client.send("GET", "/metrics")).body.decode()
+
+    families = {line.split()[2] for line in serve(work).splitlines() if line.startswith("# TYPE")}
+    served = {name for name in families if not name.endswith("_created")}
+    reference = (Path(__file__).parents[3] / "docs/reference/attestation-api.md").read_text()
+    assert set(re.findall(r"^\| `(bastide_attest_\w+)", reference, re.MULTILINE)) == served
 
 
-def test_reads_all_members_of_an_attestation() -> None:
-    request, draft = read_sgx(
-        _body(
-            quote="AAEC",
-            runtimeData={"data": "AA", "dataType": "Binary"},
-            initTimeData={"data": "e30", "dataType": "JSON"},
-            draftPolicyForAttestation="version=1.0;",
-            nonce="n",
-            somethingNew=1,
-        )
-    )
-    assert (request.quote, draft, request.nonce) == (b"\x00\x01\x02", "version=1.0;", "n")
-    assert (request.runtime_data, request.runtime_is_json) == (b"\x00", False)
-    assert (request.init_time_data, request.init_time_is_json) == (b"{}", True)
+# start
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"[]",
-        b"{",
-        _body(),
-        _body(quote=7),
-        b'{"quote":"AA","quote":"AB"}',
-        _body(quote="AA", runtimeData="x"),
-        _body(quote="AA", runtimeData={"data": "AA", "dataType": "XML"}),
-        _body(quote="AA", initTimeData={"dataType": "JSON"}),
-        _body(quote="AA", nonce="x" * 1025),
-        b"{" + b" " * LARGEST_BODY + b"}",
-    ],
-)
-def test_refuses_bodies_that_are_no_attestation(body: bytes) -> None:
-    with pytest.raises(MalformedError):
-        read_sgx(body)
+def test_a_tenant_that_could_not_work_stops_the_start(serve: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match=r"attest\.tenant\.signers"):
+        serve(sending("GET", "/healthz"), tenant(mode=Mode.ISOLATED))
+    with pytest.raises(ConfigError, match=r"attest\.issuer\.simulation"):
+        serve(sending("GET", "/healthz"), TenantConfig(name="default", issuer="https://attest.example.org"))
 
 
-@given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_malformed(raw: bytes) -> None:
-    for read in (read_sgx, read_open_enclave):
-        with contextlib.suppress(MalformedError):
-            read(raw)
-    for media_type in ("text/plain", "application/json", ""):
-        with contextlib.suppress(MalformedError):
-            read_jws(raw, media_type)
+def test_keys_and_checkpoints_survive_a_restart(serve: Callable[..., Any]) -> None:
+    store = MemoryStore()
+    before = serve(sending("GET", "/simulation/certs"), store=store).json
+    serve(attesting(quote()), store=store)
+    assert serve(sending("GET", "/simulation/certs"), store=store).json == before
+    assert [point.seq for point in asyncio.run(store.checkpoints("default"))] == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("raw", "media_type"),
-    [
-        (b"a.b.c", "text/plain"),
-        (b"a.b.c\n", "text/plain"),
-        (b'"a.b.c"', "application/json"),
-        (b'"a.b.c"', "text/plain"),
-        (b'{"policyCertificateToAdd":"a.b.c"}', "application/json"),
-        (b'{"policyCertificateToRemove":"a.b.c"}', "application/json"),
-        (b"a.b.c", ""),
-    ],
-)
-def test_takes_a_jws_in_every_form_that_clients_send(raw: bytes, media_type: str) -> None:
-    assert read_jws(raw, media_type) == "a.b.c"
+def test_a_new_key_is_published_when_it_is_due_and_signs_later(serve: Callable[..., Any]) -> None:
+    store = MemoryStore()
+    (first,) = serve(sending("GET", "/simulation/certs"), store=store).json["keys"]
+    config = tenant()
+    soon, later = (NOW + config.keys.rotate_after + days for days in (-timedelta(days=1), timedelta(days=2)))
+    both = serve(sending("GET", "/simulation/certs"), store=store, now=soon).json["keys"]
+    assert both[0]["kid"] == first["kid"]
+    signed = serve(sending("GET", "/simulation/certificates", bearer=admin_token(at=soon)), store=store, now=soon)
+    after = serve(sending("GET", "/simulation/certificates", bearer=admin_token(at=later)), store=store, now=later)
+    assert [_kid(signed), _kid(after)] == [key["kid"] for key in both]
 
 
-# Open Enclave
+def _kid(answer: Answer) -> str:
+    from support.recorded import base64url
 
-
-def test_finds_the_quote_in_an_open_enclave_report() -> None:
-    assert quote_in_report(struct.pack("<IIQ", 1, 2, 3) + b"abc") == b"abc"
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        bytes(15),
-        struct.pack("<IIQ", 2, 2, 0),
-        struct.pack("<IIQ", 1, 1, 0),
-        struct.pack("<IIQ", 1, 2, 4) + b"abc",
-        struct.pack("<IIQ", 1, 2, 2) + b"abc",
-    ],
-)
-def test_refuses_a_report_whose_header_does_not_fit(raw: bytes) -> None:
-    with pytest.raises(BastideError, match=r"quote\.container\.open-enclave"):
-        quote_in_report(raw)
+    header: dict[str, str] = json.loads(base64url(answer.json["token"].split(".")[0]))
+    return header["kid"]
