@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bastide.pods.hostpaths import is_aesmd, resolved
-from bastide.pods.request import AESMD, ContainerAsk, HostVolume, Role, SgxRequest
+from bastide.pods.request import AESMD, ContainerAsk, HostVolume, SgxRequest
 from bastide.pods.tree import at, mapping, sequence, text
 
 _PLACES: Final = ("/run/aesmd", "/run/aesmd/aesm.socket")
@@ -90,7 +90,7 @@ def _is_lent(pod: object, request: SgxRequest, volume: HostVolume) -> bool:
 
 def _asks_for_quotes_only(ask: ContainerAsk) -> bool:
     has_enclave = bool(ask.epc or ask.enclave)
-    return has_enclave and not ask.provision and ask.name != AESMD and ask.role is not Role.EPHEMERAL
+    return has_enclave and not ask.provision and ask.name != AESMD
 
 
 def _needs_socket(pod: object, ask: ContainerAsk) -> bool:

@@ -199,6 +199,13 @@ NOT_LENT = {
         volumes=[{"name": "aesmd", "hostPath": {"path": "/var/run/aesmd/aesm.socket"}}]
     ),
     "what lies above": as_for_aks(volumes=[{"name": "aesmd", "hostPath": {"path": "/var/run"}}]),
+    "a device in its own place": as_for_aks(
+        {**SOCKET, "mountPath": "/dev/sgx_provision"},
+        volumes=[{"name": "aesmd", "hostPath": {"path": "/dev/sgx_provision"}}],
+    ),
+    "what lies above, in its own place": as_for_aks(
+        {**SOCKET, "mountPath": "/run"}, volumes=[{"name": "aesmd", "hostPath": {"path": "/run"}}]
+    ),
     "by two names": as_for_aks(volumes=[FOLDER, {"name": "again", "hostPath": {"path": "/run/aesmd"}}]),
     "a daemon of its own": as_for_aks(resources={EPC: "10Mi", PROVISION: 1}),
     "a daemon by its name": as_for_aks(name="aesmd"),
@@ -215,6 +222,10 @@ def test_any_other_use_of_the_daemon_s_folder_is_refused(tree: Tree) -> None:
     admission = admitted(tree, ANYONE)
     assert not admission.allowed
     assert ("refuse", "hostpath.guarded") in codes(admission)
+
+
+def test_of_two_volumes_of_the_daemon_s_folder_neither_is_taken_for_the_other() -> None:
+    assert codes(admitted(NOT_LENT["by two names"])) == [("refuse", "hostpath.guarded")] * 2
 
 
 def test_a_quoting_daemon_in_the_pod_gets_the_device_and_others_with_their_own_socket_are_left_alone() -> None:
