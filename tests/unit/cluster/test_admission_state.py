@@ -167,8 +167,8 @@ def test_it_is_ready_once_all_three_were_listed_and_follows_what_changes():
     objects.put(f"{IMAGES}/{object_name(DIGEST)}", report(enclave()).build())
 
     async def test(cluster, api):
+        await eventually(lambda: "enclaveimages" in cluster.faults, "the third was refused")
         await eventually(lambda: cluster.not_ready == ("enclaveimages not listed yet",), "two of three")
-        assert "enclaveimages" in cluster.faults
         late[0] = False
         await eventually(lambda: not cluster.not_ready, "ready")
         assert any("labelSelector=bastide.dev%2Fsgx-enabled%3Dtrue" in one.path for one in api.asked)
