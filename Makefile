@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?=
+TEST_JOBS ?= auto
 E2E_ARGS ?=
 
 .PHONY: demo test check lint format types contracts e2e e2e-full e2e-oldest agree image bench fuzz proto lock clean help
@@ -30,8 +31,8 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 demo: $(VENV)/run.stamp          ## set up, then run the main job end to end in the lab (SIMULATION)
 	$(BIN)/bastide lab run examples/sgx-test.yaml
 
-test: $(VENV)/dev.stamp          ## set up, then run all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/dev.stamp          ## set up, then run all tests, one process for each core (TEST_JOBS=0: none but this)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
 
 check: lint types contracts      ## style, types, architecture; runs no test
 

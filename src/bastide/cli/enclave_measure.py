@@ -157,8 +157,7 @@ def _outcomes(files: Sequence[Path], libpal: Path | None, jobs: int) -> Iterator
             with _without_ctrl_c():  # breaking off a start would leave a worker that nobody knows of
                 outcomes = pool.map(work, files)
             yield from outcomes
-        except BaseException:  # Ctrl-C among them: nobody waits for what is under way
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:  # Ctrl-C among them: nobody waits for what is under way, only for the workers' end
             for child in active_children():
                 child.terminate()
             raise

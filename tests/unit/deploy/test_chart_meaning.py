@@ -427,7 +427,8 @@ def _rights(objects: list[Any], account: str) -> set[str]:
 def _parse(arguments: list[str]) -> None:
     """Take the arguments as the command would, without running it."""
     command: click.Command = cli
-    context = click.Context(command, info_name="bastide")
+    # With the settings of the command: click keeps the help option of the first context that asks for one.
+    context = click.Context(command, info_name="bastide", **cli.context_settings)
     while isinstance(command, click.Group):
         name, found, arguments = command.resolve_command(context, arguments)
         assert found is not None, arguments

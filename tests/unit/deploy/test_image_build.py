@@ -14,10 +14,13 @@ from support.imagebuild import SCRIPTS
 
 LIBRARIES = "grpc google.protobuf uvloop httptools asyncpg zstandard sqlite3 ssl uvicorn starlette httpx2"
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("BASTIDE_IMAGES") != "1" or os.geteuid() != 0 or not shutil.which("apt-get"),
-    reason="builds an image: set BASTIDE_IMAGES=1 on Debian, as root",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        os.environ.get("BASTIDE_IMAGES") != "1" or os.geteuid() != 0 or not shutil.which("apt-get"),
+        reason="builds an image: set BASTIDE_IMAGES=1 on Debian, as root",
+    ),
+    pytest.mark.timeout(330),
+]
 
 
 @pytest.fixture(scope="module")

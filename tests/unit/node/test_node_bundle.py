@@ -85,13 +85,13 @@ def _bundle_of(members):
     [
         (b"", "node.bundle.syntax"),
         (b"not gzip", "node.bundle.syntax"),
-        (gzip.compress(b"not tar" * 200), "node.bundle.syntax"),
-        (build_bundle(captured(plain_node()))[:-40], "node.bundle.syntax"),
+        pytest.param(gzip.compress(b"not tar" * 200), "node.bundle.syntax", id="gzip, not tar"),
+        pytest.param(build_bundle(captured(plain_node()))[:-40], "node.bundle.syntax", id="cut"),
         (gzip.compress(bytes(LARGEST_BUNDLE + 1)), "node.bundle.size"),
         (bytes(LARGEST_BUNDLE + 1), "node.bundle.size"),
         (_bundle_of({f"f{n}": b"" for n in range(2001)}), "node.bundle.size"),
-        (_bundle_of({"x": b""}), "node.bundle.index"),
-        (_bundle_of({INDEX: b"{}"}), "node.capture.format"),
+        pytest.param(_bundle_of({"x": b""}), "node.bundle.index", id="no index"),
+        pytest.param(_bundle_of({INDEX: b"{}"}), "node.capture.format", id="empty index"),
     ],
 )
 def test_refuses_what_is_no_bundle(raw, code):

@@ -90,7 +90,9 @@ def test_refuses_pem_longer_than_the_bound() -> None:
     assert code_of(ROOT_PEM.ljust(MAX_PEM + 1)) == "pki.chain.size"
 
 
-@pytest.mark.parametrize("body", [b"", b"AAAA", b"!!!!", ROOT_PEM.splitlines()[1]])
+@pytest.mark.parametrize(
+    "body", [b"", b"AAAA", b"!!!!", ROOT_PEM.splitlines()[1]], ids=["empty", "short", "signs", "cut"]
+)
 def test_refuses_a_block_that_holds_no_certificate(body: bytes) -> None:
     pem = b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----\n"
     assert code_of(pem) == "pki.certificate.format"

@@ -28,7 +28,11 @@ def test_refuses_a_signature_over_another_message() -> None:
     assert not verify_der(KEY.public_key(), SIGNATURE, MESSAGE + b"!")
 
 
-@pytest.mark.parametrize(("r", "s"), [(0, 0), (0, S), (R, 0), (ORDER, S), (R, ORDER), (2**256 - 1, 2**256 - 1), (S, R)])
+@pytest.mark.parametrize(
+    ("r", "s"),
+    [(0, 0), (0, S), (R, 0), (ORDER, S), (R, ORDER), (2**256 - 1, 2**256 - 1), (S, R)],
+    ids=["both 0", "r 0", "s 0", "r the order", "s the order", "all ones", "changed places"],
+)
 def test_refuses_numbers_out_of_range_without_an_error(r: int, s: int) -> None:
     assert not verify_raw(KEY.public_key(), raw(r, s), MESSAGE)
 
